@@ -1,0 +1,244 @@
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { availableParallelism } from 'node:os';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import {
+  formatListenAddress,
+  isLocal,
+  type ListenAddress,
+  parseDuration,
+  parseListenAddress,
+  parseSize,
+  parseWhole,
+} from './units.ts';
+import { parseCidr } from './cidr.ts';
+
+/** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
+export interface Config {
+  bucket: string;
+  prefix: string;
+  app: string;
+  proxy: ListenAddress;
+  api: ListenAddress;
+  apiTokenFile: string | null;
+  registryPort: number;
+  /** File with `KEY=value` lines for every container. */
+  cfg: string | null;
+  runtime: 'docker' | 'process';
+  workers: number;
+  /** Whom the workers run as; null: as the program itself. */
+  user: string | null;
+  drainTimeout: number;
+  launchTimeout: number;
+  maxBody: number;
+  trustedProxies: string[];
+  s3Endpoint: string | null;
+  s3PathStyle: boolean;
+  stateDir: string;
+}
+
+/** A command line that can't be carried out: one line for stderr and the exit status. Status 0: help or version. */
+export class UsageError extends Error {
+  readonly exitCode: number;
+  constructor(message: string, exitCode = 2) {
+    super(message);
+    this.name = 'UsageError';
+    this.exitCode = exitCode;
+  }
+}
+
+const EPILOGUE = `
+Every option can also be given as WUNDERPROXY_<NAME_IN_CAPS> in the environment (--drain-timeout is
+WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h. Sizes: 512KiB 100MiB 1GiB.`;
+
+/** Lets commander say which option a bad value was given for. */
+function by<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError(`${(error as Error).message}.`);
+    }
+  };
+}
+
+function option<T>(
+  flags: string,
+  description: string,
+  parse?: (text: string) => T,
+  fallback?: T,
+  shown?: string,
+): Option {
+  const made = new Option(flags, description);
+  made.env(`WUNDERPROXY_${made.name().toUpperCase().replaceAll('-', '_')}`);
+  if (parse) made.argParser(by(parse));
+  if (fallback !== undefined) made.default(fallback, shown);
+  return made;
+}
+
+/** All options, in the order of `--help` and of README's table. */
+export function options(): Option[] {
+  const address = (text: string) => parseListenAddress(text);
+  return [
+    option(
+      '--proxy <addr>',
+      'plain HTTP listener: host:port, [v6]:port or unix:/path; port 0 picks a free one',
+      address,
+      parseListenAddress('0.0.0.0:80'),
+      '0.0.0.0:80',
+    ),
+    option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
+    option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
+    option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
+    option('--cfg <file>', 'KEY=value lines: environment for every container'),
+    option('--runtime <kind>', "docker, or process to run the config's Cmd as a child process")
+      .choices(['docker', 'process'])
+      .default('docker'),
+    option('--workers <n>', 'proxy worker processes (default: CPUs available)', (text) => parseWhole(text, 1, 256)),
+    option('--user <name>', 'whom the workers run as (default: nobody when started as root)'),
+    option('--drain-timeout <dur>', 'how long an old container may finish its requests', parseDuration, 30_000, '30s'),
+    option(
+      '--launch-timeout <dur>',
+      'how long a new container may take to become healthy',
+      parseDuration,
+      60_000,
+      '60s',
+    ),
+    option('--max-body <size>', 'request bodies over it get 413', parseSize, 100 * 2 ** 20, '100MiB'),
+    option('--trusted-proxies <cidr,...>', 'peers whose X-Forwarded-* are believed', parseCidrList),
+    option('--s3-endpoint <url>', 'another S3 than AWS (Ceph, MinIO, ...)', parseEndpoint),
+    option('--s3-path-style', 'address buckets by path instead of by host name'),
+    option(
+      '--state-dir <dir>',
+      'last known good copies (default: /var/lib/wunderproxy, else ~/.local/state/wunderproxy)',
+    ),
+  ];
+}
+
+function parseCidrList(text: string): string[] {
+  const list = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+  for (const cidr of list) parseCidr(cidr);
+  return list;
+}
+
+function parseEndpoint(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
+    throw new RangeError('expected an http or https URL');
+  return text;
+}
+
+interface RawOptions {
+  proxy: ListenAddress;
+  api?: ListenAddress;
+  apiTokenFile?: string;
+  registryPort: number;
+  cfg?: string;
+  runtime: 'docker' | 'process';
+  workers?: number;
+  user?: string;
+  drainTimeout: number;
+  launchTimeout: number;
+  maxBody: number;
+  trustedProxies?: string[];
+  s3Endpoint?: string;
+  s3PathStyle?: boolean | string;
+  stateDir?: string;
+}
+
+/**
+ * Reads a command line (without node and script).
+ * Throws UsageError with one line for a person; nothing has been started or touched then.
+ */
+export function parseCommandLine(argv: string[], version: string): Config {
+  const program = new Command('wunderproxy')
+    .description('Internet-facing reverse proxy and zero-loss deploy manager for one web application on a Docker host.')
+    .usage('[run] [options] <bucket> <prefix> <app>')
+    .argument('<bucket>', 'S3 bucket, or file:///absolute/dir for a directory that holds the same keys')
+    .argument('<prefix>', 'path of this environment in the bucket')
+    .argument('<app>', "the application's name and image prefix")
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'print this')
+    .addHelpText('after', EPILOGUE)
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
+  for (const each of options()) program.addOption(each);
+
+  try {
+    program.parse(argv[0] === 'run' ? argv.slice(1) : argv, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) throw new UsageError('', 0);
+    throw new UsageError(error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' '));
+  }
+
+  const [bucket = '', prefix = '', app = ''] = program.args;
+  const raw = program.opts<RawOptions>();
+  return complete(checkBucket(bucket), checkPrefix(prefix), checkApp(app), raw);
+}
+
+function complete(bucket: string, prefix: string, app: string, raw: RawOptions): Config {
+  const apiTokenFile = raw.apiTokenFile ?? null;
+  const api = raw.api ?? { kind: 'tcp' as const, host: apiTokenFile === null ? '127.0.0.1' : '0.0.0.0', port: 8001 };
+  if (apiTokenFile === null && !isLocal(api)) {
+    throw new UsageError(
+      `--api ${formatListenAddress(api)} needs --api-token-file: whoever reaches the manager API owns this host`,
+    );
+  }
+  return {
+    bucket,
+    prefix,
+    app,
+    proxy: raw.proxy,
+    api,
+    apiTokenFile,
+    registryPort: raw.registryPort,
+    cfg: raw.cfg ?? null,
+    runtime: raw.runtime,
+    workers: raw.workers ?? availableParallelism(),
+    user: raw.user ?? (process.getuid?.() === 0 ? 'nobody' : null),
+    drainTimeout: raw.drainTimeout,
+    launchTimeout: raw.launchTimeout,
+    maxBody: raw.maxBody,
+    trustedProxies: raw.trustedProxies ?? [],
+    s3Endpoint: raw.s3Endpoint ?? null,
+    s3PathStyle: raw.s3PathStyle !== undefined && raw.s3PathStyle !== 'false' && raw.s3PathStyle !== '0',
+    stateDir: raw.stateDir ?? defaultStateDir(),
+  };
+}
+
+function checkBucket(bucket: string): string {
+  if (bucket.startsWith('file:')) {
+    if (!/^file:\/\/\/./.test(bucket)) throw new UsageError(`bucket ${bucket}: expected file:///absolute/dir`);
+    return bucket;
+  }
+  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{1,62}$/.test(bucket)) {
+    throw new UsageError(`bucket ${bucket}: expected an S3 bucket name or file:///absolute/dir`);
+  }
+  return bucket;
+}
+
+function checkPrefix(prefix: string): string {
+  const trimmed = prefix.replace(/^\/+|\/+$/g, '');
+  if (trimmed === '' || trimmed.split('/').some((part) => part === '' || part === '.' || part === '..')) {
+    throw new UsageError(`prefix ${prefix}: expected a path such as production or shop/production`);
+  }
+  return trimmed;
+}
+
+/** Docker's rule for one component of an image name, which is also fine as a part of a container name. */
+function checkApp(app: string): string {
+  if (!/^[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*$/.test(app)) {
+    throw new UsageError(`app ${app}: expected lower-case letters, digits and single . _ - between them`);
+  }
+  return app;
+}
+
+function defaultStateDir(): string {
+  const system = '/var/lib/wunderproxy';
+  return process.getuid?.() === 0 || existsSync(system) ? system : join(homedir(), '.local/state/wunderproxy');
+}

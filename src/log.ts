@@ -1,0 +1,38 @@
+import { pino, type Logger } from 'pino';
+
+export type { Logger };
+
+/** Which process speaks. */
+export type Role = 'primary' | 'manager' | 'worker' | 'engine';
+
+/**
+ * A logger that writes JSON lines to stdout, where every process of the program writes.
+ *
+ * Writes are synchronous, so that the last words of a dying process are not lost; the request path logs only what went
+ * wrong. A reader that goes away must not take the program along: write errors are dropped.
+ */
+export function createLogger(role: Role, bindings: Record<string, unknown> = {}): Logger {
+  const stdout = pino.destination({ dest: 1, sync: true });
+  stdout.on('error', () => {});
+  return pino(
+    {
+      level: 'info',
+      base: { role, pid: process.pid, ...bindings },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: pino.stdSerializers.errWithCause },
+    },
+    stdout,
+  );
+}
+
+/**
+ * Makes an exception that nobody caught end this process with status 1, its stack in the log: a process in an unknown
+ * state is replaced, never kept.
+ */
+export function dieLoudly(log: Logger): void {
+  process.on('uncaughtException', (err, origin) => {
+    log.fatal({ err, origin }, 'uncaught exception');
+    process.exit(1);
+  });
+}

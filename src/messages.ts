@@ -1,0 +1,187 @@
+/**
+ * What the processes say to one another: the planes' only contract. Everything here survives JSON.
+ *
+ *     manager ⇄ primary ⇄ worker ×N
+ *                 ⇅
+ *               engine (only with `--runtime process`)
+ *
+ * The primary understands only what its own work needs (routes, acknowledgements, the life of processes) and passes the
+ * rest on.
+ */
+
+/** Where a container listens. */
+export interface Address {
+  host: string;
+  port: number;
+}
+
+/** A container as the workers know it. `id` and address together name it: a new address is a new target. */
+export interface RouteTarget {
+  /** The engine's container id. */
+  id: string;
+  /** Of its launch config, in lower-case hex. */
+  hash: string;
+  revision: string;
+  address: Address;
+}
+
+/** A container that left service and finishes its requests. */
+export interface DrainingTarget {
+  target: RouteTarget;
+  /** When it left service, in ms since the epoch. */
+  since: number;
+  /** When its last requests are broken off, in ms since the epoch. */
+  deadline: number;
+}
+
+/**
+ * Where requests go. The primary keeps the last one for workers that are born later and for a manager that comes back.
+ * Versions only ever grow.
+ */
+export interface Route {
+  version: number;
+  active: RouteTarget | null;
+  /** When `active` came into service, in ms since the epoch. */
+  activeSince: number | null;
+  draining: DrainingTarget[];
+}
+
+/** The route before any manager spoke. */
+export const NO_ROUTE: Route = { version: 0, active: null, activeSince: null, draining: [] };
+
+/** What one worker counts for one container. Totals since the worker started; a target it has let go is left out. */
+export interface TargetStats {
+  id: string;
+  inFlight: number;
+  upgraded: number;
+  requests: number;
+}
+
+/** Open client connections by Go's http.ConnState. */
+export interface ConnectionStates {
+  new: number;
+  active: number;
+  idle: number;
+  hijacked: number;
+}
+
+/** What one worker counts. Totals since the worker started, unless said otherwise. */
+export interface WorkerStats {
+  targets: TargetStats[];
+  states: ConnectionStates;
+  connectionsAccepted: number;
+  connectionsClosed: number;
+  requests: number;
+  /** Finished requests by status code. */
+  statusCodes: Record<string, number>;
+  /** Finished requests, and the seconds they took together, since the active container last changed. */
+  sinceSwitch: { requests: number; seconds: number };
+  /** In bytes. */
+  heapUsed: number;
+}
+
+/** What a worker must know: nothing that is worth stealing. */
+export interface WorkerConfig {
+  /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
+  slot: number;
+  /** Inherited listening sockets: file descriptor numbers in the worker. */
+  proxyFd: number;
+  /** Whom to become once everything is loaded, or null to stay. */
+  user: { uid: number; gid: number } | null;
+  trustedProxies: string[];
+  maxBodyBytes: number;
+}
+
+/** From the primary to a worker. */
+export type ToWorker =
+  | { type: 'start'; config: WorkerConfig; route: Route }
+  /** To be acknowledged with `routed` once no new request can reach another container than `route.active`. */
+  | { type: 'route'; route: Route }
+  /** Break off what still runs on a container: its drain deadline has passed. */
+  | { type: 'cut'; id: string }
+  /**
+   * Stop accepting, finish what runs within `timeoutMs`, exit 0. `keepIdle`: another worker has taken over, so idle
+   * connections get one more answer (with `Connection: close`) instead of being cut under their clients.
+   */
+  | { type: 'retire'; timeoutMs: number; keepIdle: boolean };
+
+/** From a worker to the primary. */
+export type FromWorker =
+  | { type: 'listening' }
+  | { type: 'routed'; version: number }
+  /** Once a second, and at once when a draining container has nothing left to do here. */
+  | { type: 'stats'; stats: WorkerStats }
+  /** It has stopped accepting and only finishes what runs. */
+  | { type: 'retiring' };
+
+/** A worker process as the manager sees it. */
+export interface WorkerInfo {
+  /** Unique over the life of the program: a replacement gets a new one. */
+  id: number;
+  pid: number;
+  slot: number;
+  state: 'starting' | 'serving' | 'retiring';
+  startedAt: number;
+}
+
+/** From the primary to the manager. */
+export type ToManager =
+  /** The first message; a manager that comes back takes up from here. */
+  | { type: 'start'; apiFd: number; route: Route; workers: WorkerInfo[]; restarts: number; startedAt: number }
+  /** Every worker that can accept a connection has acknowledged this version. */
+  | { type: 'routed'; version: number }
+  | { type: 'workers'; workers: WorkerInfo[] }
+  | { type: 'stats'; worker: number; stats: WorkerStats }
+  | { type: 'engine'; message: FromEngine }
+  /** Re-read files that options name (SIGHUP). */
+  | { type: 'reload' }
+  /** Finish drains that run, abort launches, then exit 0. */
+  | { type: 'retire'; timeoutMs: number };
+
+/** From the manager to the primary. */
+export type FromManager =
+  | { type: 'listening' }
+  | { type: 'route'; route: Route }
+  | { type: 'cut'; id: string }
+  | { type: 'engine'; message: ToEngine };
+
+/** A child process of the `process` runtime, as the engine reports it. */
+export interface EngineProcess {
+  id: string;
+  pid: number | null;
+  hash: string;
+  revision: string;
+  /** See ContainerMark in manager/runtime.ts. */
+  mark: 'launching' | 'launched' | 'superseded';
+  port: number;
+  running: boolean;
+  exitCode: number | null;
+  startedAt: number;
+}
+
+/**
+ * From the manager to the engine (by way of the primary): calls of the `process` runtime, answered with a `reply` of the
+ * same number.
+ */
+export type ToEngine = { type: 'call'; call: number } & (
+  | { method: 'list' }
+  | {
+      method: 'create';
+      hash: string;
+      revision: string;
+      argv: string[];
+      env: Record<string, string>;
+      cwd: string | null;
+    }
+  | { method: 'start'; id: string }
+  | { method: 'mark'; id: string; mark: EngineProcess['mark'] }
+  | { method: 'logs'; id: string; lines: number }
+  | { method: 'stop'; id: string; timeoutMs: number }
+  | { method: 'remove'; id: string }
+);
+
+/** From the engine. */
+export type FromEngine =
+  | { type: 'reply'; call: number; result: unknown }
+  | { type: 'reply'; call: number; error: string }
+  | { type: 'changed'; id: string };
