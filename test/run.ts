@@ -6,7 +6,7 @@
  * CI=true counts as a failure. Everything that was started is ended by its process id, whatever happens.
  */
 import { randomUUID } from 'node:crypto';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -163,9 +163,19 @@ function endLeftovers(id: string): void {
   }
 }
 
+function removeFolder(dir: string): void {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+  } catch (error) {
+    troubles.push(`the temp folder can not be removed: ${(error as Error).message}`);
+  }
+}
+
 async function main(): Promise<void> {
   const id = randomUUID();
   const dir = mkdtempSync(join(tmpdir(), 'wundertest-'));
+  // Like the system's own: workers that have become somebody else spool there.
+  chmodSync(dir, 0o1777);
   process.env[RUN_MARK] = id;
   process.env.TMPDIR = dir;
 
@@ -186,7 +196,7 @@ async function main(): Promise<void> {
   } finally {
     for (const service of started.reverse()) await service.stop();
     endLeftovers(id);
-    rmSync(dir, { recursive: true, force: true });
+    removeFolder(dir);
   }
   for (const line of troubles) say(`# FAILURE: ${line}`);
   process.exitCode = passed && troubles.length === 0 ? 0 : 1;

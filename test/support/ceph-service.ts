@@ -11,16 +11,25 @@ import type { Service } from './service.ts';
 
 const STEP_LIMIT_MS = 60_000;
 
+/**
+ * Its daemons can come up in an unlucky order (an OSD asks before it was told the cluster's id, and ends): then they are
+ * started anew.
+ */
+const STARTS = 3;
+
 /** A Ceph of one node that keeps everything in memory, with its S3 gateway on 127.0.0.1. */
 export const cephService: Service = {
   name: 'S3 (Ceph RADOS Gateway)',
   async start(dir) {
-    const ceph = new Ceph(dir);
-    try {
-      return { env: await ceph.start(), stop: () => ceph.stop() };
-    } catch (error) {
-      await ceph.stop();
-      throw new Error(`${(error as Error).message}\n${await lastLogLines(dir)}`, { cause: error });
+    for (let attempt = 1; ; attempt++) {
+      const ceph = new Ceph(join(dir, String(attempt)));
+      try {
+        return { env: await ceph.start(), stop: () => ceph.stop() };
+      } catch (error) {
+        await ceph.stop();
+        if (attempt < STARTS) continue;
+        throw new Error(`${(error as Error).message}\n${await ceph.lastLogLines()}`, { cause: error });
+      }
     }
   },
 };
@@ -28,15 +37,18 @@ export const cephService: Service = {
 class Ceph {
   readonly #dir: string;
   readonly #daemons: ChildProcess[] = [];
+  readonly #ended = Promise.withResolvers<never>();
 
   constructor(dir: string) {
     this.#dir = dir;
+    // Heard of by whoever waits for a daemon's work; else nobody minds.
+    this.#ended.promise.catch(() => {});
   }
 
   async start(): Promise<Record<string, string>> {
     const [monitor, gateway] = [await freePort(), await freePort()];
     const [key, secret] = [randomBytes(10).toString('hex'), randomBytes(20).toString('hex')];
-    for (const name of ['mon', 'osd', 'run']) await mkdir(join(this.#dir, name));
+    for (const name of ['mon', 'osd', 'run']) await mkdir(join(this.#dir, name), { recursive: true });
     await writeFile(join(this.#dir, 'ceph.conf'), configuration(this.#dir, monitor));
     await writeFile(join(this.#dir, 'keyring'), '');
 
@@ -59,6 +71,16 @@ class Ceph {
     for (const daemon of this.#daemons.reverse()) await endProcess(daemon);
   }
 
+  async lastLogLines(): Promise<string> {
+    const lines: string[] = [];
+    for (const name of await readdir(this.#dir)) {
+      if (!/\.(log|out)$/.test(name)) continue;
+      const last = (await readFile(join(this.#dir, name), 'utf8')).trim().split('\n').slice(-4);
+      lines.push(...last.map((line) => `${name}: ${line}`));
+    }
+    return lines.join('\n');
+  }
+
   /** Detached, so that Ctrl-C in a terminal reaches the runner alone, which ends them in order. */
   async #spawn(command: string, args: string[]): Promise<ChildProcess> {
     const log = await open(join(this.#dir, `${command}.out`), 'a');
@@ -75,24 +97,31 @@ class Ceph {
   }
 
   async #daemon(command: string, ...args: string[]): Promise<void> {
-    this.#daemons.push(await this.#spawn(command, ['-f', ...args]));
+    const daemon = await this.#spawn(command, ['-f', ...args]);
+    daemon.once('exit', () => {
+      this.#ended.reject(new Error(`${command} has ended`));
+    });
+    this.#daemons.push(daemon);
   }
 
   async #run(command: string, ...args: string[]): Promise<void> {
     const child = await this.#spawn(command, args);
     const limit = setTimeout(() => child.kill('SIGKILL'), STEP_LIMIT_MS);
-    const { code, signal } = await exitOf(child);
-    clearTimeout(limit);
-    // The arguments hold a key.
-    if (code !== 0) throw new Error(`${command} ${args[0]} ended with ${code ?? signal}`);
+    try {
+      const { code, signal } = await Promise.race([exitOf(child), this.#ended.promise]);
+      // The other arguments hold a key.
+      if (code !== 0) throw new Error(`${command} ${args[0]} ended with ${code ?? signal}`);
+    } finally {
+      clearTimeout(limit);
+      await endProcess(child);
+    }
   }
 
   async #answers(port: number): Promise<void> {
     const deadline = Date.now() + STEP_LIMIT_MS;
     while (!(await answers(port))) {
       if (Date.now() > deadline) throw new Error('radosgw does not answer');
-      if (this.#daemons.some(({ exitCode }) => exitCode !== null)) throw new Error('a daemon of Ceph has ended');
-      await delay(100);
+      await Promise.race([delay(100), this.#ended.promise]);
     }
   }
 }
@@ -122,8 +151,6 @@ fsid = ${randomUUID()}
 mon_initial_members = a
 mon_host = v1:127.0.0.1:${monitor}/0
 ms_bind_msgr2 = false
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
 auth_cluster_required = none
 auth_service_required = none
 auth_client_required = none
@@ -156,21 +183,9 @@ rgw_enable_gc_threads = false
 rgw_enable_lc_threads = false
 rgw_run_sync_thread = false
 rgw_enable_usage_log = false
-`;
-}
 
-async function lastLogLines(dir: string): Promise<string> {
-  const lines: string[] = [];
-  for (const name of await readdir(dir)) {
-    if (!/\.(log|out)$/.test(name)) continue;
-    const text = (await readFile(join(dir, name), 'utf8')).trim();
-    if (text !== '')
-      lines.push(
-        ...text
-          .split('\n')
-          .slice(-4)
-          .map((line) => `${name}: ${line}`),
-      );
-  }
-  return lines.join('\n');
+[osd]
+public_addr = 127.0.0.1
+cluster_addr = 127.0.0.1
+`;
 }

@@ -90,10 +90,13 @@ export function descendantsOf(pid: number): RunningProcess[] {
   return found;
 }
 
-/** Processes that carry this run's mark in their environment, without the asking one. */
+/**
+ * Processes that carry this run's mark in their environment and have lost their parent, or have another than the asking
+ * process (whose own children are its TypeScript loader's).
+ */
 export function processesOfRun(id: string): RunningProcess[] {
-  return runningProcesses().filter(({ pid }) => {
-    if (pid === process.pid) return false;
+  return runningProcesses().filter(({ pid, ppid }) => {
+    if (pid === process.pid || ppid === process.pid) return false;
     try {
       return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`${RUN_MARK}=${id}`);
     } catch {
