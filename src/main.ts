@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   try {
     const config = parseCommandLine(process.argv.slice(2), version);
     const { user } = preflight(config);
-    await Primary.start(config, user);
+    await Primary.start(config, user, version);
   } catch (error) {
     if (error instanceof UsageError && error.exitCode === 0) return;
     const foreseen = error instanceof UsageError || error instanceof PreflightError || error instanceof ListenError;

@@ -129,7 +129,15 @@ export interface WorkerInfo {
 /** From the primary to the manager. */
 export type ToManager =
   /** The first message; a manager that comes back takes up from here. */
-  | { type: 'start'; config: Config; apiFd: number; route: Route; workers: WorkerInfo[]; startedAt: number }
+  | {
+      type: 'start';
+      version: string;
+      config: Config;
+      apiFd: number;
+      route: Route;
+      workers: WorkerInfo[];
+      startedAt: number;
+    }
   /** Every worker that can accept a connection has acknowledged this version. */
   | { type: 'routed'; version: number }
   | { type: 'workers'; workers: WorkerInfo[] }

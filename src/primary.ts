@@ -11,6 +11,9 @@ const FIRST_ROUTE_TIMEOUT = 15_000;
 /** After the drain timeout, what still lives gets so long (ms) before it is killed. */
 const STOP_MARGIN = 10_000;
 
+/** One Ctrl-C arrives twice below npm and npx, which pass on what the terminal has sent already; ms. */
+const SAME_SIGNAL = 300;
+
 /** Environment that a worker or an engine may see: nothing that is worth stealing. */
 const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS', 'TMPDIR'];
 
@@ -20,6 +23,7 @@ const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_
  */
 export class Primary {
   readonly #config: Config;
+  readonly #version: string;
   readonly #log: Logger;
   readonly #proxy: BoundListener;
   readonly #api: BoundListener;
@@ -31,21 +35,29 @@ export class Primary {
   #engine: Child<ToEngine, FromEngine> | null = null;
   #announced = false;
   #stopping = false;
+  #stoppingSince = 0;
 
   /** Opens the listeners and starts everything. Throws ListenError, with nothing left open. */
-  static async start(config: Config, user: WorkerConfig['user']): Promise<Primary> {
+  static async start(config: Config, user: WorkerConfig['user'], version: string): Promise<Primary> {
     process.title = 'wunderproxy: primary';
     const proxy = await bind('--proxy', config.proxy, config.workers);
     try {
-      return new Primary(config, user, proxy, await bind('--api', config.api, 1));
+      return new Primary(config, user, version, proxy, await bind('--api', config.api, 1));
     } catch (error) {
       proxy.close();
       throw error;
     }
   }
 
-  private constructor(config: Config, user: WorkerConfig['user'], proxy: BoundListener, api: BoundListener) {
+  private constructor(
+    config: Config,
+    user: WorkerConfig['user'],
+    version: string,
+    proxy: BoundListener,
+    api: BoundListener,
+  ) {
     this.#config = config;
+    this.#version = version;
     this.#log = createLogger('primary');
     this.#proxy = proxy;
     this.#api = api;
@@ -91,6 +103,7 @@ export class Primary {
     this.#manager = manager;
     manager.send({
       type: 'start',
+      version: this.#version,
       config: this.#config,
       apiFd: FIRST_INHERITED_FD,
       route: this.#pool.route,
@@ -159,8 +172,12 @@ export class Primary {
   }
 
   #stop(signal: 'SIGTERM' | 'SIGINT'): void {
-    if (this.#stopping) return this.#killAll(signal === 'SIGINT' ? 130 : 143);
+    if (this.#stopping) {
+      if (performance.now() - this.#stoppingSince > SAME_SIGNAL) this.#killAll(signal === 'SIGINT' ? 130 : 143);
+      return;
+    }
     this.#stopping = true;
+    this.#stoppingSince = performance.now();
     this.#log.info({ signal }, 'stopping: requests in flight are finished');
     const timeoutMs = this.#config.drainTimeout;
     this.#managerRespawn.cancel();

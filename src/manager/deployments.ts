@@ -150,6 +150,13 @@ export class Deployments {
     });
   }
 
+  /** Resolves when no launch, switch or drain runs. Never rejects. */
+  async whenQuiet(): Promise<void> {
+    await Promise.allSettled(this.#launches.values());
+    await this.#lastSwitch;
+    await this.drains.whenAllGone();
+  }
+
   /** The newest container with this hash that can take traffic. Throws `not_launched`. */
   #switchable(hash: string): Container {
     const { containers } = this.#control;
