@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { accessSync, constants } from 'node:fs';
+import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
-import { availableParallelism } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import {
   formatListenAddress,
@@ -20,6 +19,8 @@ export interface Config {
   prefix: string;
   app: string;
   proxy: ListenAddress;
+  /** Opened only when a certificate is configured. */
+  tls: ListenAddress;
   api: ListenAddress;
   apiTokenFile: string | null;
   registryPort: number;
@@ -133,6 +134,7 @@ function parseEndpoint(text: string): string {
 
 interface RawOptions {
   proxy: ListenAddress;
+  tls: ListenAddress;
   api?: ListenAddress;
   apiTokenFile?: string;
   registryPort: number;
@@ -194,6 +196,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     prefix,
     app,
     proxy: raw.proxy,
+    tls: raw.tls,
     api,
     apiTokenFile,
     registryPort: raw.registryPort,
@@ -240,5 +243,11 @@ function checkApp(app: string): string {
 
 function defaultStateDir(): string {
   const system = '/var/lib/wunderproxy';
-  return process.getuid?.() === 0 || existsSync(system) ? system : join(homedir(), '.local/state/wunderproxy');
+  if (process.getuid?.() === 0) return system;
+  try {
+    accessSync(system, constants.W_OK);
+    return system;
+  } catch {
+    return join(homedir(), '.local/state/wunderproxy');
+  }
 }
