@@ -15,16 +15,30 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const shop = join(root, 'examples/shop');
 const folder = mkdtempSync(join(tmpdir(), 'wunderproxy-demo-'));
 
+interface Config {
+  Revision: string;
+  ContainerConfig: Record<string, unknown>;
+}
+
 /** Puts a launch config into the store, as a deploy script would, and returns its hash. */
 function store(file: string, inService: boolean): string {
-  const config = JSON.parse(readFileSync(join(shop, file), 'utf8')) as { ContainerConfig: Record<string, unknown> };
+  const config = JSON.parse(readFileSync(join(shop, file), 'utf8')) as Config;
   config.ContainerConfig['WorkingDir'] = shop;
   const bytes = `${JSON.stringify(config, null, 2)}\n`;
   const hash = createHash('md5').update(bytes).digest('hex');
   const environment = join(folder, 'store/demo');
   mkdirSync(environment, { recursive: true });
   writeFileSync(join(environment, `container.${hash}.json`), bytes);
-  if (inService) writeFileSync(join(environment, 'current.json'), bytes);
+  if (inService) {
+    const deployed = {
+      Revision: config.Revision,
+      DeployedAt: new Date().toISOString(),
+      DeployedBy: 'demo',
+      Hash: hash,
+    };
+    writeFileSync(join(environment, 'current.json'), bytes);
+    writeFileSync(join(environment, 'history.json'), JSON.stringify([deployed]));
+  }
   return hash;
 }
 

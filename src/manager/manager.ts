@@ -104,7 +104,8 @@ class Manager {
       about,
       token: () => this.#files.token,
     });
-    this.#api = createServer({ requestTimeout: 30_000 }, api.callback());
+    const handle = api.callback();
+    this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
     this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
     void this.#takeUp();
