@@ -56,11 +56,11 @@ export class Deployments {
       const running = await this.#healthy(stored);
       if (running) return running;
     }
-    const superseded = this.#control.containers.find(stored.hash, 'ready');
+    const superseded = this.#control.containers.find(stored.hash, 'ready', 'failed');
     const container = await this.launcher.launch(stored, by);
-    // Its own hash launched anew takes a waiting container's place; one in service stays until it is switched away from.
+    // Launched anew, it takes the place of those that wait or failed; one in service stays until it is switched away from.
     await this.#oneByOne(async () => {
-      for (const old of superseded) if (old.state === 'ready') await this.drains.stop(old, by, 'it was launched anew');
+      for (const old of superseded) if (isOld(old)) await this.drains.stop(old, by, 'it was launched anew');
     });
     return container;
   }
@@ -125,7 +125,7 @@ export class Deployments {
   async stopOld(by: string): Promise<Container[]> {
     return this.#oneByOne(async () => {
       const { containers } = this.#control;
-      const old = containers.all().filter((each) => !each.inService && ['ready', 'failed'].includes(each.state));
+      const old = containers.all().filter(isOld);
       const results = await Promise.allSettled(old.map(async (each) => this.drains.stop(each, by, 'stop-old')));
       const failed = results.find((result) => result.status === 'rejected');
       if (failed) throw failed.reason;
@@ -255,4 +255,9 @@ export class Deployments {
     this.#lastSwitch = result.catch(() => {});
     return result;
   }
+}
+
+/** Whether it is neither in service, nor on the way there, nor draining. */
+function isOld(container: Container): boolean {
+  return !container.inService && container.drain === null && ['ready', 'failed'].includes(container.state);
 }
