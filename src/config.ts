@@ -89,6 +89,13 @@ export function options(): Option[] {
       parseListenAddress('0.0.0.0:80'),
       '0.0.0.0:80',
     ),
+    option(
+      '--tls <addr>',
+      'TLS listener; opened only when a certificate is configured',
+      address,
+      parseListenAddress('0.0.0.0:443'),
+      '0.0.0.0:443',
+    ),
     option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
