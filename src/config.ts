@@ -226,7 +226,7 @@ function checkBucket(bucket: string): string {
     if (!/^file:\/\/\/./.test(bucket)) throw new UsageError(`bucket ${bucket}: expected file:///absolute/dir`);
     return bucket;
   }
-  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{1,62}$/.test(bucket)) {
+  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{0,62}$/.test(bucket)) {
     throw new UsageError(`bucket ${bucket}: expected an S3 bucket name or file:///absolute/dir`);
   }
   return bucket;

@@ -55,6 +55,6 @@ test('every file that ARCHITECTURE and README name exists', () => {
   const missing = patternsIn(architecture).filter((pattern) => !files.some((file) => pattern.test(file)));
   assert.deepEqual(missing, []);
   for (const [, target] of readme.matchAll(/\]\(((?!https?:)[^)#]+)\)/g)) {
-    assert.ok(globSync(target ?? '', { cwd: root }).length === 1, target);
+    assert.ok(globSync(target ?? '', { cwd: root }).length === 1, String(target));
   }
 });
