@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { accessSync, constants } from 'node:fs';
+import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
-import { availableParallelism } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import {
   formatListenAddress,
@@ -20,6 +19,8 @@ export interface Config {
   prefix: string;
   app: string;
   proxy: ListenAddress;
+  /** Opened only when a certificate is configured. */
+  tls: ListenAddress;
   api: ListenAddress;
   apiTokenFile: string | null;
   registryPort: number;
@@ -88,6 +89,13 @@ export function options(): Option[] {
       parseListenAddress('0.0.0.0:80'),
       '0.0.0.0:80',
     ),
+    option(
+      '--tls <addr>',
+      'TLS listener; opened only when a certificate is configured',
+      address,
+      parseListenAddress('0.0.0.0:443'),
+      '0.0.0.0:443',
+    ),
     option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
@@ -133,6 +141,7 @@ function parseEndpoint(text: string): string {
 
 interface RawOptions {
   proxy: ListenAddress;
+  tls: ListenAddress;
   api?: ListenAddress;
   apiTokenFile?: string;
   registryPort: number;
@@ -194,6 +203,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     prefix,
     app,
     proxy: raw.proxy,
+    tls: raw.tls,
     api,
     apiTokenFile,
     registryPort: raw.registryPort,
@@ -216,7 +226,7 @@ function checkBucket(bucket: string): string {
     if (!/^file:\/\/\/./.test(bucket)) throw new UsageError(`bucket ${bucket}: expected file:///absolute/dir`);
     return bucket;
   }
-  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{1,62}$/.test(bucket)) {
+  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{0,62}$/.test(bucket)) {
     throw new UsageError(`bucket ${bucket}: expected an S3 bucket name or file:///absolute/dir`);
   }
   return bucket;
@@ -240,5 +250,11 @@ function checkApp(app: string): string {
 
 function defaultStateDir(): string {
   const system = '/var/lib/wunderproxy';
-  return process.getuid?.() === 0 || existsSync(system) ? system : join(homedir(), '.local/state/wunderproxy');
+  if (process.getuid?.() === 0) return system;
+  try {
+    accessSync(system, constants.W_OK);
+    return system;
+  } catch {
+    return join(homedir(), '.local/state/wunderproxy');
+  }
 }

@@ -1,3 +1,5 @@
+import type { Config } from './config.ts';
+
 /**
  * What the processes say to one another: the planes' only contract. Everything here survives JSON.
  *
@@ -127,10 +129,20 @@ export interface WorkerInfo {
 /** From the primary to the manager. */
 export type ToManager =
   /** The first message; a manager that comes back takes up from here. */
-  | { type: 'start'; apiFd: number; route: Route; workers: WorkerInfo[]; restarts: number; startedAt: number }
+  | {
+      type: 'start';
+      version: string;
+      config: Config;
+      apiFd: number;
+      route: Route;
+      workers: WorkerInfo[];
+      startedAt: number;
+    }
   /** Every worker that can accept a connection has acknowledged this version. */
   | { type: 'routed'; version: number }
   | { type: 'workers'; workers: WorkerInfo[] }
+  /** Once a second: the primary's own heap, in bytes. */
+  | { type: 'pulse'; heapUsed: number }
   | { type: 'stats'; worker: number; stats: WorkerStats }
   | { type: 'engine'; message: FromEngine }
   /** Re-read files that options name (SIGHUP). */

@@ -1,0 +1,30 @@
+import { readFileSync } from 'node:fs';
+import { parseCommandLine, UsageError } from './config.ts';
+import { messageOf } from './errors.ts';
+import { preflight, PreflightError } from './preflight.ts';
+import { Primary } from './primary.ts';
+import { ListenError } from './sockets.ts';
+
+interface PackageJson {
+  version: string;
+}
+
+/** Starts the program; whatever keeps it from starting is one line on stderr and an exit status (2: usage, 1: else). */
+async function main(): Promise<void> {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as PackageJson;
+  try {
+    const config = parseCommandLine(process.argv.slice(2), version);
+    const { user } = preflight(config);
+    await Primary.start(config, user, version);
+  } catch (error) {
+    if (error instanceof UsageError && error.exitCode === 0) return;
+    const foreseen = error instanceof UsageError || error instanceof PreflightError || error instanceof ListenError;
+    const hint = error instanceof UsageError ? ' (wunderproxy --help)' : '';
+    process.stderr.write(`wunderproxy: ${foreseen ? error.message : messageOf(error)}${hint}\n`);
+    process.exit(error instanceof UsageError ? error.exitCode : 1);
+  }
+}
+
+// `wunderproxy --help | head` is no reason for a stack.
+process.stdout.on('error', () => {});
+await main();

@@ -1,0 +1,140 @@
+import { messageOf, WunderproxyError } from '../errors.ts';
+import { type Container, shortId } from './containers.ts';
+import type { Control } from './control.ts';
+import type { Deployments } from './deployments.ts';
+import type { StoredConfig } from './environment.ts';
+import { pause, probeFor, probeOnce } from './health.ts';
+import type { ContainerInfo } from './runtime.ts';
+
+/** A start that could not do its work tries again after so long (ms), doubling up to the second figure. */
+const RETRY = { first: 1_000, longest: 60_000 };
+
+/**
+ * What a start does with what it finds: the workers' route (when only the manager was restarted), the engine's containers
+ * and `current.json`.
+ */
+export class Adoption {
+  readonly #control: Control;
+  readonly #deployments: Deployments;
+  readonly #superseded: Container[] = [];
+
+  constructor(control: Control, deployments: Deployments) {
+    this.#control = control;
+    this.#deployments = deployments;
+  }
+
+  /**
+   * Takes up what runs. The workers get their route as soon as it is known what can serve at once; a container that must
+   * be launched first is launched in the background. Tries again until it has succeeded or somebody has switched.
+   * Never rejects.
+   */
+  async run(): Promise<void> {
+    const { containers, log, stopping, traffic } = this.#control;
+    let seen = false;
+    for (let wait = RETRY.first; !stopping.aborted; wait = Math.min(wait * 2, RETRY.longest)) {
+      try {
+        if (!seen) await this.#takeUpContainers();
+        seen = true;
+        await this.#serveCurrent();
+        await this.#stopSuperseded();
+        return;
+      } catch (error) {
+        log.error({ err: error, retryInMs: wait }, 'the config in service could not be taken up');
+      }
+      traffic.confirm();
+      await pause(wait, stopping);
+      if (containers.active?.state === 'active') break;
+    }
+    await this.#stopSuperseded();
+  }
+
+  async #takeUpContainers(): Promise<void> {
+    const { traffic, runtime, containers } = this.#control;
+    const { active, activeSince } = traffic.route;
+    const found = (await runtime.list()).toSorted((a, b) => (a.startedAt ?? '').localeCompare(b.startedAt ?? ''));
+    for (const info of found) await this.#takeUp(info);
+    const inService = active === null ? null : containers.get(active.id);
+    if (inService) {
+      inService.inService = true;
+      inService.switchedAt = activeSince;
+    }
+    const moved =
+      inService?.address?.host !== active?.address.host || inService?.address?.port !== active?.address.port;
+    if (active !== null && (inService?.state !== 'active' || moved)) {
+      const target =
+        inService?.state === 'active' && inService.address ? { ...active, address: inService.address } : null;
+      await traffic.direct(target, activeSince, this.#deployments.drains.targets());
+    }
+  }
+
+  async #takeUp(info: ContainerInfo): Promise<void> {
+    const { containers, log, runtime, traffic } = this.#control;
+    const { active, draining } = traffic.route;
+    const drain = draining.find((each) => each.target.id === info.id);
+    if (info.id === active?.id) {
+      containers.add(info, info.running ? 'active' : 'failed');
+    } else if (drain) {
+      const container = containers.add(info, 'draining');
+      container.drain = { since: drain.since, deadline: drain.deadline };
+      this.#deployments.drains.begin(container, '');
+    } else if (info.mark === 'launching') {
+      log.warn({ container: shortId(info.id), revision: info.revision }, 'a launch was cut short: its container goes');
+      await runtime.remove(info.id);
+    } else {
+      const container = containers.add(info, info.running ? 'ready' : 'failed');
+      if (info.mark === 'superseded') this.#superseded.push(container);
+    }
+  }
+
+  /** Sees to it that the config in `current.json` is in service, unless this program has been serving another all along. */
+  async #serveCurrent(): Promise<void> {
+    const { containers, environment, traffic, runtime } = this.#control;
+    const { active } = containers;
+    if (active) {
+      traffic.confirm();
+      // A switch that was cut short after its store write has this mark on the container it switches away from.
+      const info = await runtime.inspect(active.id);
+      if (info?.mark !== 'superseded') return;
+    }
+    const current = await environment.current();
+    const next = current && (await this.#running(current, current.sha256));
+    if (active && (next === null || next === active)) return runtime.mark(active.id, 'launched');
+    if (next) return this.#deployments.adopt(next);
+    traffic.confirm();
+    if (current) await this.#launch(current);
+  }
+
+  /** A healthy container of this config. */
+  async #running(current: StoredConfig, sha256: string): Promise<Container | null> {
+    const { app, containers } = this.#control;
+    const probe = probeFor(current.config, app);
+    for (const hash of [current.hash, sha256]) {
+      for (const container of containers.find(hash, 'active', 'ready')) {
+        container.config = current.config;
+        if (container.address && (await probeOnce(container.address, probe)) === null) return container;
+      }
+    }
+    return null;
+  }
+
+  async #launch(current: StoredConfig): Promise<void> {
+    const { containers } = this.#control;
+    const unhealthy = containers.find(current.hash, 'ready');
+    const container = await this.#deployments.launchStored(current, '');
+    if (containers.active !== null) return;
+    await this.#deployments.adopt(container);
+    this.#superseded.push(...unhealthy.filter((each) => each !== container));
+  }
+
+  async #stopSuperseded(): Promise<void> {
+    for (const container of this.#superseded.splice(0)) {
+      if (container.inService || !['ready', 'failed'].includes(container.state)) continue;
+      try {
+        await this.#deployments.drains.stop(container, '', 'it had been superseded when wunderproxy ended');
+      } catch (error) {
+        if (!(error instanceof WunderproxyError)) throw error;
+        this.#control.log.warn({ why: messageOf(error) }, 'a superseded container is still there');
+      }
+    }
+  }
+}

@@ -1,0 +1,194 @@
+import Router from '@koa/router';
+import Koa, { type Context, type Middleware } from 'koa';
+import { describeError, type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
+import { guard } from './api-guard.ts';
+import { type Container, shortId } from './containers.ts';
+import type { Control } from './control.ts';
+import type { Deployments } from './deployments.ts';
+import { parseIdentifier } from './launch-config.ts';
+import { type About, containerStatus, statusOf } from './status.ts';
+
+/** A hash, or JSON with one, is never longer. */
+const LONGEST_BODY = 4_096;
+const LONGEST_NAME = 200;
+
+/** What the API serves. */
+export interface ApiOptions {
+  control: Control;
+  deployments: Deployments;
+  about: About;
+  /** The bearer token that every request must carry, or null for none. */
+  token: () => string | null;
+}
+
+/** The manager's API (CONTRACT: "Manager API"); the status page and the metrics hang in here as well. */
+export function createApi(options: ApiOptions): Koa {
+  const app = new Koa();
+  app.silent = true;
+  app.use(answerErrors(options.control));
+  app.use(securityHeaders);
+  app.use(guard(options.token));
+  const router = routes(options);
+  app.use(router.routes());
+  app.use(async (context) => {
+    const known = router.stack.some((layer) => layer.match(context.path));
+    throw new WunderproxyError(known ? 'api_method_not_allowed' : 'not_found');
+  });
+  return app;
+}
+
+function routes({ control, deployments, about }: ApiOptions): Router {
+  const router = new Router();
+
+  router.post('/launch', async (context) => {
+    const container = await deployments.launch(await readIdentifier(context), deployedBy(context));
+    const text = `started container ${shortId(container.id)} with revision ${shortId(container.hash)} listening on port ${portOf(container)}`;
+    answer(context, text, { ...containerStatus(container, control) });
+  });
+
+  router.post('/switch', async (context) => {
+    const hash = await readIdentifier(context);
+    const switched = await deployments.switchTo(hash, deployedBy(context));
+    await answerSwitch(context, switched);
+  });
+
+  router.post('/rollback', async (context) => {
+    const body = await readBody(context);
+    const hash = body === '' ? null : parseIdentifier(identifierIn(body));
+    await answerSwitch(context, await deployments.rollback(hash, deployedBy(context)));
+  });
+
+  router.post('/stop-old', async (context) => {
+    const stopped = await deployments.stopOld(deployedBy(context));
+    const ids = stopped.map((container) => container.id);
+    const text = ids.length === 0 ? 'no old containers to stop' : `stopped ${ids.map(shortId).join(' ')}`;
+    answer(context, text, { Stopped: ids });
+  });
+
+  router.get('/status', (context) => {
+    context.body = statusOf(control, deployments, about);
+  });
+
+  router.get('/history', async (context) => {
+    deployments.knownHistory = await control.environment.history();
+    context.body = deployments.knownHistory;
+  });
+
+  router.get('/journal', async (context) => {
+    context.body = await control.journal.recent();
+  });
+
+  router.get('/healthz', (context) => {
+    if (!control.traffic.serving) throw new WunderproxyError('workers_unavailable');
+    answer(context, 'ok', { Status: 'ok' });
+  });
+
+  async function answerSwitch(
+    context: Context,
+    { container, previous }: { container: Container; previous: Container | null },
+  ): Promise<void> {
+    if (context.query['wait'] === 'drained' && previous) await deployments.drains.whenGone(previous.id);
+    const text = `switched proxy to port ${portOf(container)} of container ${shortId(container.id)}`;
+    answer(context, text, { ...containerStatus(container, control), Previous: previous?.id ?? null });
+  }
+
+  return router;
+}
+
+function portOf(container: Container): number {
+  return container.address?.port ?? 0;
+}
+
+/** One line for people and scripts; JSON for those who ask for it. */
+function answer(context: Context, text: string, fields: Record<string, unknown>): void {
+  if (wantsJson(context)) context.body = { Message: text, ...fields };
+  else context.body = `${text}\n`;
+}
+
+/** JSON only for who names it: curl's own Accept is any type. */
+function wantsJson(context: Context): boolean {
+  return /(?:^|[\s,])application\/(?:[\w.+-]+\+)?json\b/i.test(context.get('accept'));
+}
+
+async function readIdentifier(context: Context): Promise<string> {
+  return parseIdentifier(identifierIn(await readBody(context)));
+}
+
+/** The body is the hash itself, or `{"Hash": "…"}`; what content type it claims does not matter. */
+function identifierIn(body: string): string {
+  if (!body.startsWith('{')) return body;
+  try {
+    const hash = (JSON.parse(body) as { Hash?: unknown }).Hash;
+    return typeof hash === 'string' ? hash.trim() : '';
+  } catch {
+    return '';
+  }
+}
+
+/** The trimmed body. Throws `request_too_large`. */
+async function readBody(context: Context): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of context.req as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > LONGEST_BODY) throw new WunderproxyError('request_too_large');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8').trim();
+}
+
+/** Who deploys: what the caller says, else where it comes from. */
+function deployedBy(context: Context): string {
+  const named = context.get('x-deployed-by').trim().slice(0, LONGEST_NAME);
+  return named || (context.req.socket.remoteAddress ?? 'local');
+}
+
+const securityHeaders: Middleware = async (context, next) => {
+  context.set('X-Content-Type-Options', 'nosniff');
+  context.set('Cache-Control', 'no-store');
+  await next();
+};
+
+function answerErrors({ log }: Control): Middleware {
+  return async (context, next) => {
+    try {
+      await next();
+    } catch (thrown) {
+      const error =
+        thrown instanceof WunderproxyError ? thrown : new WunderproxyError('internal_error', { cause: thrown });
+      const expected = error.code !== 'internal_error';
+      const about = { method: context.method, path: context.path, code: error.code };
+      if (expected) log.warn({ ...about, why: messageOf(error) }, 'request refused');
+      else log.error({ ...about, err: thrown }, 'request failed');
+      answerError(context, error);
+    }
+  };
+}
+
+function answerError(context: Context, error: WunderproxyError): void {
+  const { status, retryable } = describeError(error.code);
+  context.status = status;
+  context.set('Wunderproxy-Error', error.code);
+  if (retryable) context.set('Retry-After', '1');
+  // What of the body was not read would be taken for the next request.
+  if (!context.req.complete) context.set('Connection', 'close');
+  if (wantsJson(context)) {
+    const fields: { Code: ErrorCode; Message: string; Detail?: unknown } = { Code: error.code, Message: error.message };
+    if (error.detail !== undefined) fields.Detail = error.detail;
+    context.body = { Error: fields };
+  } else {
+    context.body = `${error.message}\n${textOf(error.detail)}`;
+  }
+}
+
+/** Lists in an error's detail (probe results, log lines) for people. */
+function textOf(detail: unknown): string {
+  if (typeof detail !== 'object' || detail === null) return '';
+  let text = '';
+  for (const [name, list] of Object.entries(detail)) {
+    if (!Array.isArray(list) || list.length === 0 || name === 'Problems') continue;
+    text += `${name}:\n`;
+    for (const item of list) text += `  ${typeof item === 'string' ? item : Object.values(item as object).join(' ')}\n`;
+  }
+  return text;
+}

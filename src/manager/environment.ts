@@ -1,0 +1,147 @@
+import { createHash } from 'node:crypto';
+import { messageOf, WunderproxyError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { pause } from './health.ts';
+import { type Deployment, formatHistory, parseHistory } from './history.ts';
+import { launchConfigKey, type LaunchConfig, matchesHash, parseLaunchConfig } from './launch-config.ts';
+import type { StateCopies } from './state-copies.ts';
+import type { ConfigStore, StoredObject } from './store.ts';
+
+const CURRENT = 'current.json';
+const HISTORY = 'history.json';
+
+/** How often a compare-and-swap is tried again before it counts as failed. */
+const ATTEMPTS = 20;
+
+/** A launch config together with its exact bytes. */
+export interface StoredConfig {
+  hash: string;
+  bytes: Buffer;
+  config: LaunchConfig;
+}
+
+/** The environment as the store has it: launch configs, the one in service, the history. */
+export class Environment {
+  readonly #store: ConfigStore;
+  readonly #copies: StateCopies;
+  readonly #log: Logger;
+  /** Why the store could not be had when it was last needed, or null when it could. */
+  problem: string | null = null;
+
+  constructor(store: ConfigStore, copies: StateCopies, log: Logger) {
+    this.#store = store;
+    this.#copies = copies;
+    this.#log = log;
+  }
+
+  /**
+   * The launch config with this identifier.
+   * Throws `launch_config_not_found`, `hash_mismatch`, `invalid_launch_config`, `store_unavailable`.
+   */
+  async launchConfig(hash: string): Promise<StoredConfig> {
+    const object = await this.#read(launchConfigKey(hash));
+    if (object === null) {
+      throw new WunderproxyError('launch_config_not_found', {
+        message: `There is no ${launchConfigKey(hash)} in the store.`,
+        detail: { Key: launchConfigKey(hash), Store: this.#store.name },
+      });
+    }
+    if (!matchesHash(object.bytes, hash)) {
+      throw new WunderproxyError('hash_mismatch', {
+        message: `${launchConfigKey(hash)} in the store does not have the hash in its name: it was changed or cut short.`,
+      });
+    }
+    return { hash, bytes: object.bytes, config: parseLaunchConfig(object.bytes) };
+  }
+
+  /**
+   * The config in service by its bytes, or null when nothing was ever switched to; from the last known good copy when
+   * the store can't be had. Throws `store_unavailable` when there is no copy either, `invalid_launch_config`.
+   */
+  async current(): Promise<(StoredConfig & { fromCopy: boolean; sha256: string }) | null> {
+    const { bytes, fromCopy } = await this.#readOrCopy(CURRENT);
+    if (bytes === null) return null;
+    const hash = createHash('md5').update(bytes).digest('hex');
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    return { hash, sha256, bytes, config: parseLaunchConfig(bytes), fromCopy };
+  }
+
+  /** The history, oldest first. Throws `store_unavailable`. */
+  async history(): Promise<Deployment[]> {
+    return parseHistory((await this.#read(HISTORY))?.bytes ?? null);
+  }
+
+  /**
+   * Makes a config the one in service: first the history, then `current.json`, each by compare-and-swap. Writing
+   * `current.json` is the point from which a start serves this config; if it fails the history is put back.
+   * Throws `store_unavailable`; then nothing has changed.
+   *
+   * @returns the history as it is now.
+   */
+  async commit(bytes: Buffer, change: (history: Deployment[]) => Deployment[]): Promise<Deployment[]> {
+    const history = await this.#swap(HISTORY, (old) => {
+      const before = parseHistory(old);
+      const after = change(before);
+      return after === before ? (old ?? formatHistory(after)) : formatHistory(after);
+    });
+    try {
+      await this.#swap(CURRENT, () => bytes);
+    } catch (error) {
+      await this.#putBack(history.written, history.before);
+      throw error;
+    }
+    await this.#copies.write(CURRENT, bytes);
+    await this.#copies.write(HISTORY, history.written);
+    return parseHistory(history.written);
+  }
+
+  async #read(key: string): Promise<StoredObject | null> {
+    try {
+      const object = await this.#store.read(key);
+      this.problem = null;
+      return object;
+    } catch (error) {
+      this.problem = messageOf(error);
+      throw error;
+    }
+  }
+
+  async #readOrCopy(key: string): Promise<{ bytes: Buffer | null; fromCopy: boolean }> {
+    try {
+      const bytes = (await this.#read(key))?.bytes ?? null;
+      if (bytes !== null) await this.#copies.write(key, bytes);
+      return { bytes, fromCopy: false };
+    } catch (error) {
+      const copy = await this.#copies.read(key);
+      if (copy === null) throw error;
+      this.#log.warn({ err: error, key }, 'the store can not be read: going by the last known good copy');
+      return { bytes: copy, fromCopy: true };
+    }
+  }
+
+  /** Replaces an object by what `change` makes of it, again and again while others are faster. */
+  async #swap(
+    key: string,
+    change: (old: Buffer | null) => Buffer,
+  ): Promise<{ before: Buffer | null; written: Buffer }> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const old = await this.#read(key);
+      const written = change(old?.bytes ?? null);
+      if (old?.bytes.equals(written)) return { before: old.bytes, written };
+      if (await this.#store.replace(key, written, old?.version ?? null)) return { before: old?.bytes ?? null, written };
+      await pause(Math.random() * 20 * (attempt + 1));
+    }
+    throw new WunderproxyError('store_unavailable', {
+      message: `${key} in the store was changed by others at every one of ${ATTEMPTS} attempts: nothing was changed.`,
+    });
+  }
+
+  async #putBack(written: Buffer, before: Buffer | null): Promise<void> {
+    try {
+      const now = await this.#read(HISTORY);
+      if (now?.bytes.equals(written)) await this.#store.replace(HISTORY, before ?? formatHistory([]), now.version);
+    } catch (error) {
+      this.#log.error({ err: error }, 'history.json names a deployment that did not come into service');
+    }
+  }
+}

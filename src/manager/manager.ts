@@ -1,0 +1,200 @@
+import { readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { hostname } from 'node:os';
+import type { Config } from '../config.ts';
+import { parseEnvironmentFile } from '../environment-file.ts';
+import { messageOf } from '../errors.ts';
+import { createLogger, dieLoudly } from '../log.ts';
+import type { FromManager, ToManager } from '../messages.ts';
+import { Adoption } from './adoption.ts';
+import { createApi } from './api.ts';
+import { Containers } from './containers.ts';
+import type { Control } from './control.ts';
+import { Deployments } from './deployments.ts';
+import { DockerRuntime } from './docker-runtime.ts';
+import { Environment } from './environment.ts';
+import { Journal } from './journal.ts';
+import { openStore } from './open-store.ts';
+import { ProcessRuntime } from './process-runtime.ts';
+import { Recovery } from './recovery.ts';
+import type { ContainerRuntime } from './runtime.ts';
+import { StateCopies } from './state-copies.ts';
+import type { ConfigStore } from './store.ts';
+import { Traffic } from './traffic.ts';
+
+/** How often (ms) journal entries that the store did not take are offered to it again. */
+const JOURNAL_RETRY = 10_000;
+
+const log = createLogger('manager');
+
+function send(message: FromManager): void {
+  process.send?.(message, undefined, undefined, () => {});
+}
+
+/** Files that options name; re-read on SIGHUP. A file that has become unreadable leaves what was read before. */
+class OptionFiles {
+  readonly #config: Config;
+  token: string | null = null;
+  environment: Record<string, string> = {};
+
+  constructor(config: Config) {
+    this.#config = config;
+    this.read();
+  }
+
+  read(): void {
+    const { apiTokenFile, cfg } = this.#config;
+    try {
+      if (apiTokenFile !== null) this.token = readFileSync(apiTokenFile, 'utf8').trim() || this.token;
+      if (cfg !== null) this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'));
+    } catch (error) {
+      // Without its token the API would stand open.
+      if (apiTokenFile !== null && this.token === null) throw error;
+      log.error({ why: messageOf(error) }, 'a file that an option names can not be read');
+    }
+  }
+}
+
+/** The control plane: everything that the primary's `start` message brings to life. */
+class Manager {
+  readonly #control: Control;
+  readonly #deployments: Deployments;
+  readonly #traffic: Traffic;
+  readonly #runtime: ContainerRuntime;
+  readonly #store: ConfigStore;
+  readonly #files: OptionFiles;
+  readonly #api: Server;
+  readonly #stopping = new AbortController();
+  #primaryHeap = 0;
+
+  static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
+    return new Manager(message, await openStore(message.config, log));
+  }
+
+  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore) {
+    const { config } = start;
+    this.#store = store;
+    this.#files = new OptionFiles(config);
+    this.#traffic = new Traffic(start.route, start.workers, send);
+    this.#runtime = createRuntime(config, store);
+    const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
+    this.#control = {
+      app: config.app,
+      drainTimeout: config.drainTimeout,
+      launchTimeout: config.launchTimeout,
+      environmentForContainers: () => this.#files.environment,
+      containers: new Containers(log),
+      runtime: this.#runtime,
+      environment: new Environment(store, copies, log),
+      journal: new Journal(store, hostname(), log),
+      traffic: this.#traffic,
+      log,
+      stopping: this.#stopping.signal,
+    };
+    this.#deployments = new Deployments(this.#control);
+    const about = {
+      version: start.version,
+      startedAt: start.startedAt,
+      store: store.name,
+      primaryHeap: () => this.#primaryHeap,
+    };
+    const api = createApi({
+      control: this.#control,
+      deployments: this.#deployments,
+      about,
+      token: () => this.#files.token,
+    });
+    const handle = api.callback();
+    this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
+    this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
+    setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
+    void this.#takeUp();
+  }
+
+  /** What runs is taken up first; only then do changes of containers mean anything. */
+  async #takeUp(): Promise<void> {
+    const recovery = new Recovery(this.#control, this.#deployments.drains);
+    this.#runtime.watch((id) => void recovery.look(id));
+    void this.#readHistory();
+    await new Adoption(this.#control, this.#deployments).run();
+    await recovery.look(null);
+  }
+
+  async #readHistory(): Promise<void> {
+    try {
+      this.#deployments.knownHistory = await this.#control.environment.history();
+    } catch (error) {
+      log.warn({ why: messageOf(error) }, 'the history is not known at the moment');
+    }
+  }
+
+  receive(message: Exclude<ToManager, { type: 'start' }>): void {
+    switch (message.type) {
+      case 'routed':
+        return this.#traffic.receiveRouted(message.version);
+      case 'workers':
+        return this.#traffic.receiveWorkers(message.workers);
+      case 'stats':
+        return this.#traffic.receiveStats(message.worker, message.stats);
+      case 'pulse':
+        this.#primaryHeap = message.heapUsed;
+        return;
+      case 'engine':
+        if (this.#runtime instanceof ProcessRuntime) this.#runtime.receive(message.message);
+        return;
+      case 'reload':
+        return this.#files.read();
+      case 'retire':
+        void this.#retire();
+        return;
+    }
+  }
+
+  /** Launches are broken off, drains end with the workers' last requests; then this process ends. */
+  async #retire(): Promise<void> {
+    this.#stopping.abort();
+    this.#api.close();
+    this.#api.closeIdleConnections();
+    await this.#traffic.whenNoWorkers();
+    await this.#deployments.whenQuiet();
+    await this.#control.journal.flush();
+    this.#runtime.close();
+    this.#store.close();
+    process.exit(0);
+  }
+}
+
+function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
+  if (config.runtime === 'process') {
+    return new ProcessRuntime({ send: (message) => send({ type: 'engine', message }) });
+  }
+  return new DockerRuntime({
+    app: config.app,
+    registryPort: config.registryPort,
+    openArtifact: (bucket, key, signal) => store.openArtifact(bucket, key, signal),
+    log,
+    dockerHost: process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock',
+  });
+}
+
+process.title = 'wunderproxy: manager';
+dieLoudly(log);
+// A terminal and systemd signal the whole group: when to stop, the primary says.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+process.on('disconnect', () => {
+  log.warn('the primary is gone');
+  process.exit(1);
+});
+
+let manager: Manager | null = null;
+const early: Exclude<ToManager, { type: 'start' }>[] = [];
+process.on('message', (message: ToManager) => {
+  if (message.type === 'start') void Manager.start(message).then(begin);
+  else if (manager) manager.receive(message);
+  else early.push(message);
+});
+
+function begin(started: Manager): void {
+  manager = started;
+  for (const message of early.splice(0)) started.receive(message);
+}

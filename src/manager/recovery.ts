@@ -1,0 +1,104 @@
+import type { Address } from '../messages.ts';
+import { type Container, routeTarget, shortId } from './containers.ts';
+import type { Control } from './control.ts';
+import type { Drains } from './drains.ts';
+import { probeFor, ProbeLog, probeUntilHealthy } from './health.ts';
+import type { ContainerInfo } from './runtime.ts';
+import { messageOf } from '../errors.ts';
+
+/**
+ * Follows what happens to containers without wunderproxy's doing: they die, their engine restarts them, their address
+ * changes. Requests never go to an address that the container no longer has: somebody else may have it by then.
+ */
+export class Recovery {
+  readonly #control: Control;
+  readonly #drains: Drains;
+  /** Containers that were restarted and are probed until they are healthy again. */
+  readonly #recovering = new Map<string, AbortController>();
+
+  constructor(control: Control, drains: Drains) {
+    this.#control = control;
+    this.#drains = drains;
+  }
+
+  /** Looks at one container, or at all (null). Never rejects: an engine that does not answer calls again later. */
+  async look(id: string | null): Promise<void> {
+    const { containers, runtime, log } = this.#control;
+    try {
+      const known = id === null ? containers.all() : [containers.get(id)].filter((each) => each !== null);
+      for (const container of known) await this.#compare(container, await runtime.inspect(container.id));
+    } catch (error) {
+      log.warn({ why: messageOf(error) }, 'the state of containers is not known at the moment');
+    }
+  }
+
+  async #compare(container: Container, info: ContainerInfo | null): Promise<void> {
+    // A launch and a stop look after their container themselves.
+    if (container.state === 'stopping') return;
+    if (container.state === 'starting' && !this.#recovering.has(container.id)) return;
+    if (!info?.running) return this.#ended(container, info);
+    const restarted = info.startedAt !== container.startedAt || container.state === 'failed';
+    const moved = !sameAddress(info.address, container.address);
+    container.startedAt = info.startedAt;
+    container.address = info.address;
+    if (restarted) await this.#restarted(container);
+    else if (moved && container.state === 'active') await this.#direct(container);
+  }
+
+  async #ended(container: Container, info: ContainerInfo | null): Promise<void> {
+    this.#recovering.get(container.id)?.abort();
+    const { containers } = this.#control;
+    container.address = null;
+    // Its requests break by themselves, then the drain stops and removes what is left.
+    if (container.state === 'draining') return;
+    const why = info === null ? 'it was removed' : `it exited with status ${info.exitCode}`;
+    containers.change(container, 'failed', why);
+    if (container.inService) await this.#direct(null);
+    else if (info === null) containers.forget(container);
+  }
+
+  async #restarted(container: Container): Promise<void> {
+    if (container.state === 'draining') return;
+    this.#recovering.get(container.id)?.abort();
+    const given = new AbortController();
+    this.#recovering.set(container.id, given);
+    this.#control.containers.change(container, 'starting', 'its engine restarted it');
+    if (container.inService) await this.#direct(null);
+    void this.#untilHealthy(container, given);
+  }
+
+  async #untilHealthy(container: Container, given: AbortController): Promise<void> {
+    const { app, containers, stopping, log } = this.#control;
+    const config = await this.#configOf(container);
+    const signal = AbortSignal.any([given.signal, stopping]);
+    // Without its config nobody knows its health check; that it runs has to do.
+    const healthy =
+      config === null
+        ? !signal.aborted
+        : await probeUntilHealthy(() => container.address, probeFor(config, app), new ProbeLog(), signal);
+    if (this.#recovering.get(container.id) === given) this.#recovering.delete(container.id);
+    if (!healthy || container.state !== 'starting') return;
+    log.info({ container: shortId(container.id) }, 'healthy again');
+    containers.change(container, container.inService ? 'active' : 'ready');
+    if (container.inService) await this.#direct(container);
+  }
+
+  async #configOf(container: Container): Promise<Container['config']> {
+    try {
+      container.config ??= (await this.#control.environment.launchConfig(container.hash)).config;
+    } catch (error) {
+      this.#control.log.warn({ why: messageOf(error) }, 'the health check of a restarted container is not known');
+    }
+    return container.config;
+  }
+
+  async #direct(container: Container | null): Promise<void> {
+    const { traffic } = this.#control;
+    const target = container === null ? null : routeTarget(container);
+    await traffic.direct(target, container?.switchedAt ?? null, this.#drains.targets());
+  }
+}
+
+function sameAddress(a: Address | null, b: Address | null): boolean {
+  return a?.host === b?.host && a?.port === b?.port;
+}

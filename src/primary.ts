@@ -1,0 +1,218 @@
+import { Child, FIRST_INHERITED_FD } from './child.ts';
+import type { Config } from './config.ts';
+import { createLogger, type Logger } from './log.ts';
+import type { FromEngine, FromManager, FromWorker, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import { Respawn } from './respawn.ts';
+import { bind, type BoundListener } from './sockets.ts';
+import { WorkerPool } from './worker-pool.ts';
+
+/** Workers wait so long (ms) for the first word of the manager, then they serve what they have: 503. */
+const FIRST_ROUTE_TIMEOUT = 15_000;
+/** After the drain timeout, what still lives gets so long (ms) before it is killed. */
+const STOP_MARGIN = 10_000;
+
+/** One Ctrl-C arrives twice below npm and npx, which pass on what the terminal has sent already; ms. */
+const SAME_SIGNAL = 300;
+
+/** Environment that a worker or an engine may see: nothing that is worth stealing. */
+const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS', 'TMPDIR'];
+
+/**
+ * The process that people start: it binds the sockets, starts the others, passes their messages on and replaces what
+ * dies. It parses nothing and talks to nobody outside, because a throw in it would close the ports.
+ */
+export class Primary {
+  readonly #config: Config;
+  readonly #version: string;
+  readonly #log: Logger;
+  readonly #proxy: BoundListener;
+  readonly #api: BoundListener;
+  readonly #pool: WorkerPool;
+  readonly #managerRespawn = new Respawn();
+  readonly #startedAt = Date.now();
+  #manager: Child<ToManager, FromManager> | null = null;
+  #managerListens = false;
+  #engine: Child<ToEngine, FromEngine> | null = null;
+  #announced = false;
+  #stopping = false;
+  #stoppingSince = 0;
+
+  /** Opens the listeners and starts everything. Throws ListenError, with nothing left open. */
+  static async start(config: Config, user: WorkerConfig['user'], version: string): Promise<Primary> {
+    process.title = 'wunderproxy: primary';
+    const proxy = await bind('--proxy', config.proxy, config.workers);
+    try {
+      return new Primary(config, user, version, proxy, await bind('--api', config.api, 1));
+    } catch (error) {
+      proxy.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    config: Config,
+    user: WorkerConfig['user'],
+    version: string,
+    proxy: BoundListener,
+    api: BoundListener,
+  ) {
+    this.#config = config;
+    this.#version = version;
+    this.#log = createLogger('primary');
+    this.#proxy = proxy;
+    this.#api = api;
+    const { trustedProxies, maxBody } = config;
+    this.#pool = new WorkerPool(
+      {
+        fds: proxy.fds,
+        env: harmlessEnvironment(),
+        config: { user, trustedProxies, maxBodyBytes: maxBody },
+        retireTimeout: config.drainTimeout,
+      },
+      {
+        onWorkers: () => this.#workersChanged(),
+        onMessage: (worker, message) => this.#fromWorker(worker, message),
+        onRouted: (version) => this.#manager?.send({ type: 'routed', version }),
+      },
+      this.#log,
+    );
+    process.on('SIGTERM', () => this.#stop('SIGTERM'));
+    process.on('SIGINT', () => this.#stop('SIGINT'));
+    process.on('SIGHUP', () => this.#reload());
+    if (config.runtime === 'process') this.#spawnEngine();
+    this.#spawnManager();
+    this.#pool.spawnAll();
+    setTimeout(() => this.#pool.open(), FIRST_ROUTE_TIMEOUT).unref();
+    setInterval(() => this.#pulse(), 1_000).unref();
+  }
+
+  #spawnManager(): void {
+    this.#managerRespawn.started();
+    this.#managerListens = false;
+    const manager = new Child<ToManager, FromManager>(
+      './manager/manager.js',
+      { env: definedOnly(process.env), fds: this.#api.fds },
+      (message) => this.#fromManager(message),
+      (how) => {
+        this.#manager = null;
+        if (this.#stopping) return this.#exitWhenAllGone();
+        this.#log.error({ managerPid: manager.pid, how }, 'manager died: traffic goes on');
+        this.#managerRespawn.schedule(() => this.#spawnManager());
+      },
+    );
+    this.#manager = manager;
+    manager.send({
+      type: 'start',
+      version: this.#version,
+      config: this.#config,
+      apiFd: FIRST_INHERITED_FD,
+      route: this.#pool.route,
+      workers: this.#pool.workers,
+      startedAt: this.#startedAt,
+    });
+  }
+
+  #spawnEngine(): void {
+    this.#engine = new Child<ToEngine, FromEngine>(
+      './engine.js',
+      { env: harmlessEnvironment(), fds: [] },
+      (message) => this.#manager?.send({ type: 'engine', message }),
+      (how) => {
+        this.#engine = null;
+        if (this.#stopping) return this.#exitWhenAllGone();
+        this.#log.error({ how }, 'engine died, and the processes that it ran with it');
+        this.#spawnEngine();
+        // What the manager knows of containers is void: it takes up from nothing.
+        this.#manager?.kill();
+      },
+    );
+  }
+
+  #fromManager(message: FromManager): void {
+    switch (message.type) {
+      case 'listening':
+        this.#managerListens = true;
+        return this.#announce();
+      case 'route':
+        this.#pool.setRoute(message.route);
+        return this.#pool.open();
+      case 'cut':
+        return this.#pool.broadcast({ type: 'cut', id: message.id });
+      case 'engine':
+        return this.#engine?.send(message.message);
+    }
+  }
+
+  #fromWorker(worker: number, message: FromWorker): void {
+    if (message.type === 'stats') this.#manager?.send({ type: 'stats', worker, stats: message.stats });
+  }
+
+  #workersChanged(): void {
+    this.#manager?.send({ type: 'workers', workers: this.#pool.workers });
+    this.#announce();
+    if (this.#stopping) this.#exitWhenAllGone();
+  }
+
+  /** Says once that every listener is open. */
+  #announce(): void {
+    if (this.#announced || !this.#managerListens || !this.#pool.serving) return;
+    this.#announced = true;
+    this.#log.info({ proxy: this.#proxy.address, tls: null, api: this.#api.address }, 'ready');
+  }
+
+  #pulse(): void {
+    this.#manager?.send({ type: 'pulse', heapUsed: process.memoryUsage().heapUsed });
+  }
+
+  #reload(): void {
+    if (this.#stopping) return;
+    this.#log.info('reload: new workers take over');
+    this.#manager?.send({ type: 'reload' });
+    this.#pool.replaceAll();
+  }
+
+  #stop(signal: 'SIGTERM' | 'SIGINT'): void {
+    if (this.#stopping) {
+      if (performance.now() - this.#stoppingSince > SAME_SIGNAL) this.#killAll(signal === 'SIGINT' ? 130 : 143);
+      return;
+    }
+    this.#stopping = true;
+    this.#stoppingSince = performance.now();
+    this.#log.info({ signal }, 'stopping: requests in flight are finished');
+    const timeoutMs = this.#config.drainTimeout;
+    this.#managerRespawn.cancel();
+    this.#proxy.close();
+    this.#api.close();
+    this.#pool.retireAll(timeoutMs);
+    this.#manager?.send({ type: 'retire', timeoutMs });
+    setTimeout(() => {
+      this.#log.warn('what did not stop in time is killed');
+      this.#killAll(0);
+    }, timeoutMs + STOP_MARGIN).unref();
+    this.#exitWhenAllGone();
+  }
+
+  #exitWhenAllGone(): void {
+    if (this.#pool.workers.length > 0 || this.#manager) return;
+    if (this.#engine) return this.#engine.disconnect();
+    this.#log.info('stopped');
+    process.exit(0);
+  }
+
+  #killAll(status: number): void {
+    this.#pool.killAll();
+    this.#manager?.kill();
+    // The engine must live long enough to end the processes that it runs: it does so when its channel closes.
+    this.#engine?.disconnect();
+    process.exit(status);
+  }
+}
+
+function harmlessEnvironment(): Record<string, string> {
+  const all = definedOnly(process.env);
+  return Object.fromEntries(HARMLESS.flatMap((name) => (all[name] === undefined ? [] : [[name, all[name]]])));
+}
+
+function definedOnly(env: NodeJS.ProcessEnv): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
