@@ -1,0 +1,195 @@
+/**
+ * Runs the tests: all of them, or the files named on the command line.
+ *
+ * What the chosen files need of real parts (Docker, a registry, S3) is installed where that can be done, started once,
+ * and handed to them by environment variables; files whose parts can't be had are skipped with a line each, which with
+ * CI=true counts as a failure. Everything that was started is ended by its process id, whatever happens.
+ */
+import { randomUUID } from 'node:crypto';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+import { canInstall, installPackages, missingPackages } from './support/packages.ts';
+import { killIfThere, processesOfRun, RUN_MARK } from './support/processes.ts';
+import type { Service, StartedService } from './support/service.ts';
+
+interface Part {
+  /** A test file that imports this, directly or not, needs the part. */
+  usedThrough: string;
+  packages: string[];
+  /** When this is set, the part is there already, and nothing is installed or started. */
+  givenBy: string;
+  load: () => Promise<Service>;
+}
+
+const PARTS: Record<string, Part> = {
+  S3: {
+    usedThrough: 'test/support/s3.ts',
+    packages: ['ceph-mon', 'ceph-osd', 'ceph-common', 'radosgw'],
+    givenBy: 'TEST_S3_ENDPOINT',
+    load: async () => (await import('./support/ceph-service.ts')).cephService,
+  },
+  Docker: {
+    usedThrough: 'test/support/docker.ts',
+    packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],
+    givenBy: 'DOCKER_HOST',
+    load: async () => {
+      const module: string = './support/docker-service.ts';
+      return ((await import(module)) as { dockerService: Service }).dockerService;
+    },
+  },
+};
+
+/** No file takes this long unless it hangs. */
+const FILE_LIMIT_MS = 15 * 60_000;
+
+const root = resolve(import.meta.dirname, '..');
+
+/** Lines that make the whole run a failure, although no test failed. */
+const troubles: string[] = [];
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Every file below test/ that `file` imports, itself included. */
+function importsOf(file: string): Set<string> {
+  const found = new Set([file]);
+  for (const each of found) {
+    const source = readFileSync(join(root, each), 'utf8');
+    for (const [, path = ''] of source.matchAll(/(?:from|import|import\()\s*'(\.{1,2}\/[^']+\.ts)'/g)) {
+      const imported = relative(root, resolve(root, dirname(each), path));
+      if (imported.startsWith('test/')) found.add(imported);
+    }
+  }
+  return found;
+}
+
+/** The longest first, so that none is left to run alone at the end. */
+function chooseFiles(named: string[]): string[] {
+  const files =
+    named.length > 0
+      ? named.map((name) => relative(root, resolve(name)))
+      : globSync('test/**/*.test.ts', { cwd: root }).sort();
+  const weight = (file: string) =>
+    (file.startsWith('test/program/') ? 0 : 2) + (Object.keys(neededParts(file)).length > 0 ? 0 : 1);
+  return files.sort((a, b) => weight(a) - weight(b));
+}
+
+function neededParts(file: string): Record<string, Part> {
+  const imports = importsOf(file);
+  return Object.fromEntries(Object.entries(PARTS).filter(([, { usedThrough }]) => imports.has(usedThrough)));
+}
+
+/** Why a part can't be had, or null when it is there and the environment says where. */
+async function obtain(part: Part, dir: string, started: StartedService[]): Promise<string | null> {
+  if (process.env[part.givenBy]) return null;
+  if (!canInstall()) return `needs Debian and root, or ${part.givenBy}`;
+  try {
+    const missing = missingPackages(part.packages);
+    if (missing.length > 0) {
+      say(`# installing ${missing.join(' ')}`);
+      installPackages(missing);
+    }
+    const service = await part.load();
+    await mkdir(dir);
+    const begun = performance.now();
+    const running = await service.start(dir);
+    started.push(running);
+    Object.assign(process.env, running.env);
+    say(`# ${service.name} is up after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** The files that can be run, once what they need is up. */
+async function prepare(files: string[], dir: string, started: StartedService[]): Promise<string[]> {
+  const lacking = new Map<string, string>();
+  for (const [name, part] of Object.entries(PARTS)) {
+    if (!files.some((file) => name in neededParts(file))) continue;
+    const reason = await obtain(part, join(dir, name.toLowerCase()), started);
+    if (reason !== null) lacking.set(name, reason);
+  }
+  for (const [name, reason] of lacking) say(`# no ${name}: ${reason}`);
+  return files.filter((file) => {
+    const without = Object.keys(neededParts(file)).filter((name) => lacking.has(name));
+    if (without.length === 0) return true;
+    const line = `skipped ${file}: it needs ${without.join(' and ')}`;
+    say(`# ${line}`);
+    // Where parts can be installed, one that does not come up is a fault, not a lack.
+    if (process.env.CI === 'true' || canInstall()) troubles.push(line);
+    return false;
+  });
+}
+
+async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> {
+  const events = run({
+    files: files.map((file) => join(root, file)),
+    concurrency: availableParallelism() + 1,
+    timeout: FILE_LIMIT_MS,
+    signal,
+  });
+  let passed = false;
+  let closing = '';
+  events.on('test:summary', ({ file, counts, success }) => {
+    if (file !== undefined) return;
+    passed = success;
+    // Node counts them, its types forgot them.
+    const { failed: fail } = counts as typeof counts & { failed: number };
+    const { tests, passed: pass, cancelled, skipped, todo } = counts;
+    closing = Object.entries({ tests, pass, fail, cancelled, skipped, todo })
+      .map(([name, count]) => `# ${name} ${count}`)
+      .join('\n');
+    if (skipped > 0 && process.env.CI === 'true') troubles.push(`${skipped} skipped tests`);
+  });
+  const report = events.compose(new spec());
+  report.pipe(process.stdout, { end: false });
+  await finished(report);
+  say(closing);
+  return passed;
+}
+
+/** Kills what tests left running, by the mark in its environment, and calls that a failure. */
+function endLeftovers(id: string): void {
+  for (const { pid, command } of processesOfRun(id)) {
+    if (!killIfThere(pid, 'SIGKILL')) continue;
+    troubles.push(`left running: ${pid} ${command.slice(0, 200)}`);
+  }
+}
+
+async function main(): Promise<void> {
+  const id = randomUUID();
+  const dir = mkdtempSync(join(tmpdir(), 'wundertest-'));
+  process.env[RUN_MARK] = id;
+  process.env.TMPDIR = dir;
+
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      troubles.push(`ended by ${signal}`);
+      stop.abort();
+    });
+  }
+
+  const started: StartedService[] = [];
+  let passed = false;
+  try {
+    const files = await prepare(chooseFiles(process.argv.slice(2)), dir, started);
+    if (files.length === 0) troubles.push('there is nothing to run');
+    else if (!stop.signal.aborted) passed = await runFiles(files, stop.signal);
+  } finally {
+    for (const service of started.reverse()) await service.stop();
+    endLeftovers(id);
+    rmSync(dir, { recursive: true, force: true });
+  }
+  for (const line of troubles) say(`# FAILURE: ${line}`);
+  process.exitCode = passed && troubles.length === 0 ? 0 : 1;
+}
+
+await main();
