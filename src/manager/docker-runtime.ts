@@ -51,7 +51,7 @@ export class DockerRuntime implements ContainerRuntime {
     this.#registryPort = options.registryPort;
     this.#log = options.log;
     this.#client = new DockerClient(options.dockerHost);
-    this.#images = new ImageSource(this.#client, options.openArtifact, options.log);
+    this.#images = new ImageSource(this.#client, options.openArtifact);
   }
 
   get problem(): string | null {
