@@ -1,6 +1,5 @@
 import { type Readable, Transform } from 'node:stream';
 import { messageOf, WunderproxyError } from '../errors.ts';
-import type { Logger } from '../log.ts';
 import { loadImage, pullImage } from './docker-api.ts';
 import { type DockerClient, EngineRefusal, oneLine, unlessAborted } from './docker-client.ts';
 import { jsonMessages } from './docker-stream.ts';
@@ -27,12 +26,10 @@ export interface ImageWish {
 export class ImageSource {
   readonly #client: DockerClient;
   readonly #openArtifact: ConfigStore['openArtifact'];
-  readonly #log: Logger;
 
-  constructor(client: DockerClient, openArtifact: ConfigStore['openArtifact'], log: Logger) {
+  constructor(client: DockerClient, openArtifact: ConfigStore['openArtifact']) {
     this.#client = client;
     this.#openArtifact = openArtifact;
-    this.#log = log;
   }
 
   /**
@@ -70,10 +67,7 @@ export class ImageSource {
 
   /** Resolves to why the image can't be pulled, or to null when it was. */
   async #pull(image: string, reference: ImageReference, wish: ImageWish): Promise<string | null> {
-    const progress = new PullProgress(image, (text) => {
-      wish.onProgress(text);
-      this.#log.info({ image }, text);
-    });
+    const progress = new PullProgress(image, wish.onProgress);
     const wanted = reference.digest
       ? { fromImage: `${reference.name}@${reference.digest}` }
       : { fromImage: reference.name, tag: reference.tag ?? 'latest' };
@@ -102,10 +96,7 @@ export class ImageSource {
         `The image ${image} can not be pulled (${pullFailure}), and there is no archive of it at ${place}.`,
       );
     }
-    const progress = new LoadProgress(image, place, (text) => {
-      wish.onProgress(text);
-      this.#log.info({ image }, text);
-    });
+    const progress = new LoadProgress(image, place, wish.onProgress);
     let broken: unknown = null;
     const failure = await this.#transfer(wish.signal, async (abortSignal, alive) => {
       const upload = countBytes(archive, (bytes) => {
