@@ -5,7 +5,6 @@
  * and handed to them by environment variables; files whose parts can't be had are skipped with a line each, which with
  * CI=true counts as a failure. Everything that was started is ended by its process id, whatever happens.
  */
-import { randomUUID } from 'node:crypto';
 import { chmodSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -14,7 +13,7 @@ import { finished } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { canInstall, installPackages, missingPackages } from './support/packages.ts';
-import { killIfThere, processesOfRun, RUN_MARK } from './support/processes.ts';
+import { killIfThere, processesOfRun } from './support/processes.ts';
 import type { Service, StartedService } from './support/service.ts';
 
 interface Part {
@@ -155,9 +154,9 @@ async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> 
   return passed;
 }
 
-/** Kills what tests left running, by the mark in its environment, and calls that a failure. */
-function endLeftovers(id: string): void {
-  for (const { pid, command } of processesOfRun(id)) {
+/** Kills what tests left running, and calls that a failure. */
+function endLeftovers(dir: string): void {
+  for (const { pid, command } of processesOfRun(dir)) {
     if (!killIfThere(pid, 'SIGKILL')) continue;
     troubles.push(`left running: ${pid} ${command.slice(0, 200)}`);
   }
@@ -172,11 +171,9 @@ function removeFolder(dir: string): void {
 }
 
 async function main(): Promise<void> {
-  const id = randomUUID();
   const dir = mkdtempSync(join(tmpdir(), 'wundertest-'));
   // Like the system's own: workers that have become somebody else spool there.
   chmodSync(dir, 0o1777);
-  process.env[RUN_MARK] = id;
   process.env.TMPDIR = dir;
 
   const stop = new AbortController();
@@ -195,7 +192,7 @@ async function main(): Promise<void> {
     else if (!stop.signal.aborted) passed = await runFiles(files, stop.signal);
   } finally {
     for (const service of started.reverse()) await service.stop();
-    endLeftovers(id);
+    endLeftovers(dir);
     removeFolder(dir);
   }
   for (const line of troubles) say(`# FAILURE: ${line}`);

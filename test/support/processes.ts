@@ -7,9 +7,6 @@ export interface Cleanup {
   after(fn: () => Promise<void> | void): void;
 }
 
-/** Set by the runner in the environment of everything that it starts, directly or not. */
-export const RUN_MARK = 'WUNDERTEST_RUN';
-
 const own = new Set<number>();
 
 // The runner ends a test file that takes too long with SIGTERM: no `after` runs then.
@@ -91,14 +88,16 @@ export function descendantsOf(pid: number): RunningProcess[] {
 }
 
 /**
- * Processes that carry this run's mark in their environment and have lost their parent, or have another than the asking
- * process (whose own children are its TypeScript loader's).
+ * Processes that a run of the tests left behind: they work in its temp folder, or have it in their environment. The asking
+ * process' own children (its TypeScript loader has one) are not among them.
  */
-export function processesOfRun(id: string): RunningProcess[] {
+export function processesOfRun(dir: string): RunningProcess[] {
   return runningProcesses().filter(({ pid, ppid }) => {
     if (pid === process.pid || ppid === process.pid) return false;
     try {
-      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`${RUN_MARK}=${id}`);
+      if (readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`TMPDIR=${dir}`)) return true;
+      const cwd = readlinkSync(`/proc/${pid}/cwd`);
+      return cwd === dir || cwd.startsWith(`${dir}/`);
     } catch {
       return false;
     }
