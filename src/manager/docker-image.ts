@@ -73,12 +73,7 @@ export class ImageSource {
       : { fromImage: reference.name, tag: reference.tag ?? 'latest' };
     return this.#transfer(wish.signal, async (abortSignal, alive) => {
       const stream = await unlessAborted(abortSignal, pullImage(this.#client.docker, wanted, abortSignal));
-      for await (const message of jsonMessages(stream)) {
-        alive();
-        if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
-        progress.take(message);
-      }
-      progress.end();
+      await this.#follow(stream, alive, progress);
     });
   }
 
@@ -97,25 +92,18 @@ export class ImageSource {
       );
     }
     const progress = new LoadProgress(image, place, wish.onProgress);
-    let broken: unknown = null;
-    const failure = await this.#transfer(wish.signal, async (abortSignal, alive) => {
+    const broken = new AbortController();
+    archive.on('error', (error) => {
+      broken.abort(imageUnavailable(`The archive ${place} broke off: ${messageOf(error)}`));
+    });
+    const failure = await this.#transfer(AbortSignal.any([wish.signal, broken.signal]), async (abortSignal, alive) => {
       const upload = countBytes(archive, (bytes) => {
         alive();
         progress.sent(bytes);
       });
-      archive.once('error', (error) => {
-        broken = error;
-        upload.destroy(error);
-      });
       const stream = await unlessAborted(abortSignal, loadImage(this.#client.docker, upload, abortSignal));
-      for await (const message of jsonMessages(stream)) {
-        alive();
-        if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
-        progress.take(message);
-      }
-      progress.end();
+      await this.#follow(stream, alive, progress);
     }).finally(() => archive.destroy());
-    if (broken) throw imageUnavailable(`The archive ${place} broke off: ${messageOf(broken)}`);
     if (failure !== null) throw imageUnavailable(`The archive ${place} can not be loaded: ${failure}`);
     await this.#name(image, reference, progress.loaded, place);
   }
@@ -137,6 +125,16 @@ export class ImageSource {
       if (!(error instanceof EngineRefusal)) throw error;
       throw imageUnavailable(`The image ${only} of the archive ${place} can not be named ${image}: ${error.message}`);
     }
+  }
+
+  async #follow(stream: Readable, alive: () => void, progress: PullProgress | LoadProgress): Promise<void> {
+    for await (const message of jsonMessages(stream)) {
+      alive();
+      // By then the status was 200.
+      if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
+      progress.take(message);
+    }
+    progress.end();
   }
 
   /**

@@ -1,11 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+import { createWriteStream, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import Docker from 'dockerode';
-import { buildBaseImage, deriveImage, finish, hasImage } from './image.ts';
+import { buildBaseImage, deriveImage, finish, hasImage, plainImage } from './image.ts';
 import type { Cleanup } from './processes.ts';
 import { ImageRegistry } from './registry.ts';
+
+/** `GET /images/get`, which dockerode's types lack. */
+type GetImages = (options: { names: string[] }) => Promise<NodeJS.ReadableStream>;
 
 /** What an image of the test application is to differ in. */
 export interface AppImageOptions {
@@ -43,6 +47,11 @@ export class TestDocker {
     return this.reference(tag);
   }
 
+  /** An image with nothing in it but files of random bytes, a layer each: for what can be had with less than an application. */
+  async plainImage(reference: string, sizes: number[]): Promise<void> {
+    await plainImage(this.docker, reference, sizes);
+  }
+
   async push(reference: string): Promise<void> {
     await finish(await this.docker.getImage(reference).push({ authconfig: { key: 'e30=' } }));
   }
@@ -53,6 +62,16 @@ export class TestDocker {
 
   async removeImage(reference: string): Promise<void> {
     await this.docker.getImage(reference).remove({ force: true });
+  }
+
+  /** A `docker save` archive of images, as a file. */
+  async save(file: string, ...references: string[]): Promise<void> {
+    const [only] = references;
+    const archive =
+      only !== undefined && references.length === 1
+        ? await this.docker.getImage(only).get()
+        : await (this.docker as unknown as { getImages: GetImages }).getImages({ names: references });
+    await pipeline(archive, createWriteStream(file));
   }
 
   /** Names of this application's containers in any state, without the slash. */

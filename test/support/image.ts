@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { type Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import type Docker from 'dockerode';
 
 const SERVER = join(import.meta.dirname, 'app/server.js');
@@ -62,6 +62,41 @@ export async function deriveImage(docker: Docker, from: string, name: string, ch
   } finally {
     await container.remove({ force: true });
   }
+}
+
+/** An image whose layers hold a file of random bytes each. */
+export async function plainImage(docker: Docker, name: string, sizes: number[]): Promise<void> {
+  const [first = 1, ...others] = sizes;
+  const colon = name.lastIndexOf(':');
+  const [repo, tag] = [name.slice(0, colon), name.slice(colon + 1)];
+  await importImage(docker, tarOf('first', randomBytes(first)), repo, tag, ['CMD ["/first"]']);
+  for (const [index, size] of others.entries()) {
+    const container = await docker.createContainer({ Image: name });
+    try {
+      await container.putArchive(tarOf(`layer${index}`, randomBytes(size)), { path: '/' });
+      await container.commit({ repo, tag });
+    } finally {
+      await container.remove();
+    }
+  }
+}
+
+/** A tar archive (POSIX.1-1988, ustar) with one file. */
+function tarOf(name: string, content: Buffer): Readable {
+  const header = Buffer.alloc(512);
+  const octal = (value: number, digits: number) => `${value.toString(8).padStart(digits, '0')}\0`;
+  header.write(name, 0);
+  header.write(octal(0o755, 7), 100);
+  header.write(octal(0, 7), 108);
+  header.write(octal(0, 7), 116);
+  header.write(octal(content.length, 11), 124);
+  header.write(octal(0, 11), 136);
+  header.write('        0', 148);
+  header.write('ustar\x0000', 257);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  const padding = Buffer.alloc(1_024 + ((512 - (content.length % 512)) % 512));
+  return Readable.from([header, content, padding]);
 }
 
 export async function hasImage(docker: Docker, name: string): Promise<boolean> {
