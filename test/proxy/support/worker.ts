@@ -57,7 +57,7 @@ export class TestWorker {
       stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
     }
     this.exited = new Promise((resolve) => {
-      this.process.once('close', (code, signal) => resolve({ code, signal }));
+      this.process.once('exit', (code, signal) => resolve({ code, signal }));
     });
     void this.exited.then(() => this.#events.emit('exited'));
     this.process.on('message', (message: FromWorker) => {
