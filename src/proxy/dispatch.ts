@@ -205,7 +205,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_timeout';
     if (isConnectionLoss(error)) return 'upstream_broken';
     // What else may come from undici is about a response that it can't read; anything else is a mistake of ours.
-    return /^(?:HPE_|UND_ERR_)/.test(code) || error === MALFORMED ? 'upstream_malformed' : 'internal_error';
+    const unreadable = error.name === 'HTTPParserError' || code.startsWith('UND_ERR_') || error === MALFORMED;
+    return unreadable ? 'upstream_malformed' : 'internal_error';
   }
 
   // Ends -------------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ export class RawClient {
   received = Buffer.alloc(0);
   /** Resolves when the connection is closed, however. */
   readonly closed: Promise<void>;
-  error: Error | null = null;
+  error: NodeJS.ErrnoException | null = null;
 
   private constructor(socket: net.Socket) {
     this.socket = socket;
