@@ -110,6 +110,11 @@ export class ChildProcesses {
     if (this.#children.delete(id)) this.#listener.changed(id);
   }
 
+  /** Stops all children, as `stop` does. */
+  async stopAll(timeoutMs: number): Promise<void> {
+    await Promise.all([...this.#children.keys()].map((id) => this.stop(id, timeoutMs)));
+  }
+
   /** Ends all children at once; for the engine's own end. */
   killAll(): void {
     for (const child of this.#children.values()) signalGroup(child, 'SIGKILL');

@@ -7,6 +7,9 @@ import type { FromEngine, ToEngine } from './messages.ts';
  * The engine of `--runtime process`: owns the application's child processes, so that they outlive a manager that
  * crashes. It ends with the primary, and they with it.
  */
+/** How long the children may take to end after the primary did, in ms. */
+const END_GRACE = 2_000;
+
 const log = createLogger('engine');
 dieLoudly(log);
 
@@ -60,7 +63,7 @@ process.on('message', (message: ToEngine) => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
 process.on('disconnect', () => {
-  process.exit(0);
+  void children.stopAll(END_GRACE).then(() => process.exit(0));
 });
 
 process.on('exit', () => {

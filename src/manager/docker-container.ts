@@ -77,9 +77,10 @@ export function containerInfo(app: string, inspected: ContainerInspectInfo): Con
   const labels = inspected.Config.Labels ?? {};
   if (labels[LABELS.app] !== app) return null;
   const { Status, StartedAt, ExitCode } = inspected.State;
-  // While a restart policy waits, Docker says Running as well as Restarting.
+  // While a restart policy waits, Docker says Running as well as Restarting: it does not run, nor has it exited for good.
   const running = inspected.State.Running && !inspected.State.Restarting;
   const neverStarted = StartedAt.startsWith('0001-');
+  const exited = Status === 'exited' || Status === 'dead';
   return {
     id: inspected.Id,
     hash: labels[LABELS.hash] ?? '',
@@ -87,7 +88,7 @@ export function containerInfo(app: string, inspected: ContainerInspectInfo): Con
     image: inspected.Config.Image,
     mark: markOf(inspected.Name),
     running,
-    exitCode: running || (neverStarted && Status === 'created') ? null : ExitCode,
+    exitCode: exited ? ExitCode : null,
     address: running ? addressOf(inspected, Number(labels[LABELS.port])) : null,
     startedAt: neverStarted ? null : StartedAt,
   };

@@ -1,6 +1,5 @@
 import { type Readable, Transform } from 'node:stream';
 import { messageOf, WunderproxyError } from '../errors.ts';
-import type { Logger } from '../log.ts';
 import { loadImage, pullImage } from './docker-api.ts';
 import { type DockerClient, EngineRefusal, oneLine, unlessAborted } from './docker-client.ts';
 import { jsonMessages } from './docker-stream.ts';
@@ -27,12 +26,10 @@ export interface ImageWish {
 export class ImageSource {
   readonly #client: DockerClient;
   readonly #openArtifact: ConfigStore['openArtifact'];
-  readonly #log: Logger;
 
-  constructor(client: DockerClient, openArtifact: ConfigStore['openArtifact'], log: Logger) {
+  constructor(client: DockerClient, openArtifact: ConfigStore['openArtifact']) {
     this.#client = client;
     this.#openArtifact = openArtifact;
-    this.#log = log;
   }
 
   /**
@@ -70,21 +67,13 @@ export class ImageSource {
 
   /** Resolves to why the image can't be pulled, or to null when it was. */
   async #pull(image: string, reference: ImageReference, wish: ImageWish): Promise<string | null> {
-    const progress = new PullProgress(image, (text) => {
-      wish.onProgress(text);
-      this.#log.info({ image }, text);
-    });
+    const progress = new PullProgress(image, wish.onProgress);
     const wanted = reference.digest
       ? { fromImage: `${reference.name}@${reference.digest}` }
       : { fromImage: reference.name, tag: reference.tag ?? 'latest' };
     return this.#transfer(wish.signal, async (abortSignal, alive) => {
       const stream = await unlessAborted(abortSignal, pullImage(this.#client.docker, wanted, abortSignal));
-      for await (const message of jsonMessages(stream)) {
-        alive();
-        if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
-        progress.take(message);
-      }
-      progress.end();
+      await this.#follow(stream, alive, progress);
     });
   }
 
@@ -102,29 +91,19 @@ export class ImageSource {
         `The image ${image} can not be pulled (${pullFailure}), and there is no archive of it at ${place}.`,
       );
     }
-    const progress = new LoadProgress(image, place, (text) => {
-      wish.onProgress(text);
-      this.#log.info({ image }, text);
+    const progress = new LoadProgress(image, place, wish.onProgress);
+    const broken = new AbortController();
+    archive.on('error', (error) => {
+      broken.abort(imageUnavailable(`The archive ${place} broke off: ${messageOf(error)}`));
     });
-    let broken: unknown = null;
-    const failure = await this.#transfer(wish.signal, async (abortSignal, alive) => {
+    const failure = await this.#transfer(AbortSignal.any([wish.signal, broken.signal]), async (abortSignal, alive) => {
       const upload = countBytes(archive, (bytes) => {
         alive();
         progress.sent(bytes);
       });
-      archive.once('error', (error) => {
-        broken = error;
-        upload.destroy(error);
-      });
       const stream = await unlessAborted(abortSignal, loadImage(this.#client.docker, upload, abortSignal));
-      for await (const message of jsonMessages(stream)) {
-        alive();
-        if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
-        progress.take(message);
-      }
-      progress.end();
+      await this.#follow(stream, alive, progress);
     }).finally(() => archive.destroy());
-    if (broken) throw imageUnavailable(`The archive ${place} broke off: ${messageOf(broken)}`);
     if (failure !== null) throw imageUnavailable(`The archive ${place} can not be loaded: ${failure}`);
     await this.#name(image, reference, progress.loaded, place);
   }
@@ -146,6 +125,16 @@ export class ImageSource {
       if (!(error instanceof EngineRefusal)) throw error;
       throw imageUnavailable(`The image ${only} of the archive ${place} can not be named ${image}: ${error.message}`);
     }
+  }
+
+  async #follow(stream: Readable, alive: () => void, progress: PullProgress | LoadProgress): Promise<void> {
+    for await (const message of jsonMessages(stream)) {
+      alive();
+      // By then the status was 200.
+      if (typeof message['error'] === 'string') throw new EngineRefusal(500, oneLine(message['error']));
+      progress.take(message);
+    }
+    progress.end();
   }
 
   /**

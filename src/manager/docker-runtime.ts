@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ContainerCreateOptions } from 'dockerode';
-import { WunderproxyError } from '../errors.ts';
+import { messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { createContainer, openLogs } from './docker-api.ts';
 import { DockerClient, EngineRefusal } from './docker-client.ts';
@@ -51,7 +51,7 @@ export class DockerRuntime implements ContainerRuntime {
     this.#registryPort = options.registryPort;
     this.#log = options.log;
     this.#client = new DockerClient(options.dockerHost);
-    this.#images = new ImageSource(this.#client, options.openArtifact, options.log);
+    this.#images = new ImageSource(this.#client, options.openArtifact);
   }
 
   get problem(): string | null {
@@ -192,6 +192,8 @@ export class DockerRuntime implements ContainerRuntime {
       return id;
     } catch (error) {
       if (!(error instanceof EngineRefusal)) {
+        // It may be there now, or once the engine gets to it.
+        await this.#removeStrays([name]);
         this.#strays.add(name);
         throw error;
       }
@@ -202,13 +204,16 @@ export class DockerRuntime implements ContainerRuntime {
   }
 
   /** Clears away what calls to `create` left that nobody got an answer to. */
-  async #removeStrays(): Promise<void> {
-    for (const name of this.#strays) {
+  async #removeStrays(names: Iterable<string> = this.#strays): Promise<void> {
+    for (const name of names) {
       try {
         await this.remove(name);
         this.#strays.delete(name);
       } catch (error) {
-        this.#log.warn({ err: error, container: name }, 'a container of a broken launch could not be removed');
+        this.#log.warn(
+          { why: messageOf(error), container: name },
+          'a container that nobody waits for is not removed yet',
+        );
       }
     }
   }
