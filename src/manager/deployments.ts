@@ -8,6 +8,13 @@ import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './his
 import { Launcher } from './launcher.ts';
 
 /**
+ * What was sent to the old container just before a switch may still lie unread in its socket. The switch is answered once
+ * that is finished, or has had so long (ms) to be taken up: so that by the container's own log, too, nothing begins there
+ * after the answer.
+ */
+const SETTLE = 500;
+
+/**
  * What operators ask for: launch, switch, roll back, stop old.
  *
  * Switches go one after the other; launches side by side, but a second launch of a hash joins the first.
@@ -95,8 +102,8 @@ export class Deployments {
    * All new requests go to the container with this hash. Resolves once every worker works by it; the one before drains.
    * Throws `not_launched`, `runtime_unavailable`, `store_unavailable`: then nothing was switched.
    */
-  async switchTo(hash: string, by: string): Promise<{ container: Container; previous: Container | null }> {
-    return this.#oneByOne(async () => {
+  async switchTo(hash: string, by: string): Promise<Switched> {
+    const switched = await this.#oneByOne(async () => {
       const container = this.#switchable(hash);
       const deployment = {
         Revision: container.revision,
@@ -106,20 +113,22 @@ export class Deployments {
       };
       return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
     });
+    return this.#settled(switched);
   }
 
   /**
    * Back to the deployment before the one in service, or to the last one with this hash; the history is cut after it.
    * Throws `empty_history`, `not_in_history` and what `launch` and `switchTo` throw.
    */
-  async rollback(hash: string | null, by: string): Promise<{ container: Container; previous: Container | null }> {
+  async rollback(hash: string | null, by: string): Promise<Switched> {
     const history = await this.#control.environment.history();
     const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
     await this.launch(target, by);
-    return this.#oneByOne(async () => {
+    const switched = await this.#oneByOne(async () => {
       const container = this.#switchable(target);
       return this.#switch(container, by, 'rollback', (events) => cutAfter(events, target));
     });
+    return this.#settled(switched);
   }
 
   /** Stops and removes every container of the app that is neither in service nor draining nor being launched. */
@@ -175,7 +184,7 @@ export class Deployments {
     by: string,
     event: 'switch' | 'rollback',
     change: (history: Deployment[]) => Deployment[],
-  ): Promise<{ container: Container; previous: Container | null }> {
+  ): Promise<Switched> {
     const { containers, environment, journal, runtime, traffic } = this.#control;
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
@@ -209,6 +218,12 @@ export class Deployments {
     }
     journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
     return { container, previous };
+  }
+
+  async #settled(switched: Switched): Promise<Switched> {
+    const { previous } = switched;
+    if (previous) await this.#control.traffic.whenIdle(previous.id, AbortSignal.timeout(SETTLE));
+    return switched;
   }
 
   #enterService(container: Container): void {
@@ -255,6 +270,12 @@ export class Deployments {
     this.#lastSwitch = result.catch(() => {});
     return result;
   }
+}
+
+/** What a switch did; `previous` drains. */
+export interface Switched {
+  container: Container;
+  previous: Container | null;
 }
 
 /** Whether it is neither in service, nor on the way there, nor draining. */
