@@ -41,10 +41,14 @@ export class Child<Sent, Received> {
       over = true;
       onExit(how, clean);
     };
-    // 'close' comes after the channel has been read to its end, 'exit' may come before its last messages.
-    this.#process.once('close', (code, signal) =>
-      end(signal === null ? `status ${code}` : `signal ${signal}`, code === 0),
-    );
+    // 'close' comes after the channel has been read to its end, 'exit' may come before its last messages; but after
+    // `disconnect` there is no 'close'.
+    const ended = (code: number | null, signal: NodeJS.Signals | null) =>
+      end(signal === null ? `status ${code}` : `signal ${signal}`, code === 0);
+    this.#process.once('close', ended);
+    this.#process.once('exit', (code, signal) => {
+      if (!this.#process.connected) setImmediate(ended, code, signal);
+    });
     this.#process.on('error', (error) => {
       // Only a child that never ran gets no 'close'; other errors (a message that can't be sent) end in one.
       if (this.#process.pid === undefined) end(error.message, false);

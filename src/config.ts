@@ -72,10 +72,19 @@ function option<T>(
   shown?: string,
 ): Option {
   const made = new Option(flags, description);
-  made.env(`WUNDERPROXY_${made.name().toUpperCase().replaceAll('-', '_')}`);
+  const variable = `WUNDERPROXY_${made.name().toUpperCase().replaceAll('-', '_')}`;
+  if (!made.isBoolean() || isSwitchedOn(variable)) made.env(variable);
   if (parse) made.argParser(by(parse));
   if (fallback !== undefined) made.default(fallback, shown);
   return made;
+}
+
+/** Commander takes a switch's variable for on whatever it holds. Throws UsageError. */
+function isSwitchedOn(variable: string): boolean {
+  const value = process.env[variable] ?? 'true';
+  if (/^(true|1)$/.test(value)) return true;
+  if (/^(false|0|)$/.test(value)) return false;
+  throw new UsageError(`${variable}=${value}: expected true or false`);
 }
 
 /** All options, in the order of `--help` and of README's table. */
@@ -88,6 +97,13 @@ export function options(): Option[] {
       address,
       parseListenAddress('0.0.0.0:80'),
       '0.0.0.0:80',
+    ),
+    option(
+      '--tls <addr>',
+      'TLS listener; opened only when a certificate is configured',
+      address,
+      parseListenAddress('0.0.0.0:443'),
+      '0.0.0.0:443',
     ),
     option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
@@ -147,7 +163,7 @@ interface RawOptions {
   maxBody: number;
   trustedProxies?: string[];
   s3Endpoint?: string;
-  s3PathStyle?: boolean | string;
+  s3PathStyle?: boolean;
   stateDir?: string;
 }
 
@@ -209,7 +225,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     maxBody: raw.maxBody,
     trustedProxies: raw.trustedProxies ?? [],
     s3Endpoint: raw.s3Endpoint ?? null,
-    s3PathStyle: raw.s3PathStyle !== undefined && raw.s3PathStyle !== 'false' && raw.s3PathStyle !== '0',
+    s3PathStyle: raw.s3PathStyle ?? false,
     stateDir: raw.stateDir ?? defaultStateDir(),
   };
 }
@@ -219,7 +235,7 @@ function checkBucket(bucket: string): string {
     if (!/^file:\/\/\/./.test(bucket)) throw new UsageError(`bucket ${bucket}: expected file:///absolute/dir`);
     return bucket;
   }
-  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{1,62}$/.test(bucket)) {
+  if (!/^[a-z0-9A-Z][a-zA-Z0-9._-]{0,62}$/.test(bucket)) {
     throw new UsageError(`bucket ${bucket}: expected an S3 bucket name or file:///absolute/dir`);
   }
   return bucket;

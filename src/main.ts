@@ -25,4 +25,6 @@ async function main(): Promise<void> {
   }
 }
 
+// `wunderproxy --help | head` is no reason for a stack.
+process.stdout.on('error', () => {});
 await main();

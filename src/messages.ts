@@ -82,6 +82,20 @@ export interface WorkerStats {
   heapUsed: number;
 }
 
+/** What a worker waits for at most, in ms. */
+export interface WorkerTimeouts {
+  /** A request's head, from its first byte (or the connection's begin) to its last. */
+  header: number;
+  /** An idle client connection. */
+  keepAlive: number;
+  /** A connection to the container. */
+  connect: number;
+  /** The head of the container's response. */
+  response: number;
+  /** Between two pieces of the container's response. */
+  responseIdle: number;
+}
+
 /** What a worker must know: nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
@@ -92,6 +106,8 @@ export interface WorkerConfig {
   user: { uid: number; gid: number } | null;
   trustedProxies: string[];
   maxBodyBytes: number;
+  /** Those that differ from the defaults. */
+  timeouts?: Partial<WorkerTimeouts>;
 }
 
 /** From the primary to a worker. */

@@ -5,8 +5,7 @@
  * and handed to them by environment variables; files whose parts can't be had are skipped with a line each, which with
  * CI=true counts as a failure. Everything that was started is ended by its process id, whatever happens.
  */
-import { randomUUID } from 'node:crypto';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -14,12 +13,12 @@ import { finished } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { canInstall, installPackages, missingPackages } from './support/packages.ts';
-import { killIfThere, processesOfRun, RUN_MARK } from './support/processes.ts';
+import { killIfThere, processesOfRun } from './support/processes.ts';
 import type { Service, StartedService } from './support/service.ts';
 
 interface Part {
-  /** A test file that imports this, directly or not, needs the part. */
-  usedThrough: string;
+  /** A test file that imports one of these, directly or not, needs the part. */
+  usedThrough: string[];
   packages: string[];
   /** When this is set, the part is there already, and nothing is installed or started. */
   givenBy: string;
@@ -28,13 +27,13 @@ interface Part {
 
 const PARTS: Record<string, Part> = {
   S3: {
-    usedThrough: 'test/support/s3.ts',
+    usedThrough: ['test/support/s3.ts'],
     packages: ['ceph-mon', 'ceph-osd', 'ceph-common', 'radosgw'],
     givenBy: 'TEST_S3_ENDPOINT',
     load: async () => (await import('./support/ceph-service.ts')).cephService,
   },
   Docker: {
-    usedThrough: 'test/support/docker.ts',
+    usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],
     givenBy: 'DOCKER_HOST',
     load: async () => {
@@ -50,7 +49,7 @@ const FILE_LIMIT_MS = 15 * 60_000;
 const root = resolve(import.meta.dirname, '..');
 
 /** Lines that make the whole run a failure, although no test failed. */
-const troubles: string[] = [];
+const troubles = new Set<string>();
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -73,16 +72,24 @@ function importsOf(file: string): Set<string> {
 function chooseFiles(named: string[]): string[] {
   const files =
     named.length > 0
-      ? named.map((name) => relative(root, resolve(name)))
+      ? named.map((name) => relative(root, resolve(name))).filter(isThere)
       : globSync('test/**/*.test.ts', { cwd: root }).sort();
   const weight = (file: string) =>
     (file.startsWith('test/program/') ? 0 : 2) + (Object.keys(neededParts(file)).length > 0 ? 0 : 1);
   return files.sort((a, b) => weight(a) - weight(b));
 }
 
+function isThere(file: string): boolean {
+  if (existsSync(join(root, file))) return true;
+  troubles.add(`there is no ${file}`);
+  return false;
+}
+
 function neededParts(file: string): Record<string, Part> {
   const imports = importsOf(file);
-  return Object.fromEntries(Object.entries(PARTS).filter(([, { usedThrough }]) => imports.has(usedThrough)));
+  return Object.fromEntries(
+    Object.entries(PARTS).filter(([, { usedThrough }]) => usedThrough.some((file) => imports.has(file))),
+  );
 }
 
 /** Why a part can't be had, or null when it is there and the environment says where. */
@@ -123,7 +130,7 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
     const line = `skipped ${file}: it needs ${without.join(' and ')}`;
     say(`# ${line}`);
     // Where parts can be installed, one that does not come up is a fault, not a lack.
-    if (process.env.CI === 'true' || canInstall()) troubles.push(line);
+    if (process.env.CI === 'true' || canInstall()) troubles.add(line);
     return false;
   });
 }
@@ -146,7 +153,7 @@ async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> 
     closing = Object.entries({ tests, pass, fail, cancelled, skipped, todo })
       .map(([name, count]) => `# ${name} ${count}`)
       .join('\n');
-    if (skipped > 0 && process.env.CI === 'true') troubles.push(`${skipped} skipped tests`);
+    if (skipped > 0 && process.env.CI === 'true') troubles.add(`${skipped} skipped tests`);
   });
   const report = events.compose(new spec());
   report.pipe(process.stdout, { end: false });
@@ -155,24 +162,32 @@ async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> 
   return passed;
 }
 
-/** Kills what tests left running, by the mark in its environment, and calls that a failure. */
-function endLeftovers(id: string): void {
-  for (const { pid, command } of processesOfRun(id)) {
+/** Kills what tests left running, and calls that a failure. */
+function endLeftovers(dir: string): void {
+  for (const { pid, command } of processesOfRun(dir)) {
     if (!killIfThere(pid, 'SIGKILL')) continue;
-    troubles.push(`left running: ${pid} ${command.slice(0, 200)}`);
+    troubles.add(`left running: ${pid} ${command.slice(0, 200)}`);
+  }
+}
+
+function removeFolder(dir: string): void {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+  } catch (error) {
+    troubles.add(`the temp folder can not be removed: ${(error as Error).message}`);
   }
 }
 
 async function main(): Promise<void> {
-  const id = randomUUID();
   const dir = mkdtempSync(join(tmpdir(), 'wundertest-'));
-  process.env[RUN_MARK] = id;
+  // Like the system's own: workers that have become somebody else spool there.
+  chmodSync(dir, 0o1777);
   process.env.TMPDIR = dir;
 
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      troubles.push(`ended by ${signal}`);
+      troubles.add(`ended by ${signal}`);
       stop.abort();
     });
   }
@@ -181,15 +196,15 @@ async function main(): Promise<void> {
   let passed = false;
   try {
     const files = await prepare(chooseFiles(process.argv.slice(2)), dir, started);
-    if (files.length === 0) troubles.push('there is nothing to run');
+    if (files.length === 0) troubles.add('there is nothing to run');
     else if (!stop.signal.aborted) passed = await runFiles(files, stop.signal);
   } finally {
     for (const service of started.reverse()) await service.stop();
-    endLeftovers(id);
-    rmSync(dir, { recursive: true, force: true });
+    endLeftovers(dir);
+    removeFolder(dir);
   }
   for (const line of troubles) say(`# FAILURE: ${line}`);
-  process.exitCode = passed && troubles.length === 0 ? 0 : 1;
+  process.exitCode = passed && troubles.size === 0 ? 0 : 1;
 }
 
 await main();

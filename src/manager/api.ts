@@ -168,6 +168,7 @@ function answerErrors({ log }: Control): Middleware {
 function answerError(context: Context, error: WunderproxyError): void {
   const { status, retryable } = describeError(error.code);
   context.status = status;
+  context.set('Wunderproxy-Error', error.code);
   if (retryable) context.set('Retry-After', '1');
   // What of the body was not read would be taken for the next request.
   if (!context.req.complete) context.set('Connection', 'close');

@@ -56,11 +56,11 @@ export class Deployments {
       const running = await this.#healthy(stored);
       if (running) return running;
     }
-    const superseded = this.#control.containers.find(stored.hash, 'ready');
+    const superseded = this.#control.containers.find(stored.hash, 'ready', 'failed');
     const container = await this.launcher.launch(stored, by);
-    // Its own hash launched anew takes a waiting container's place; one in service stays until it is switched away from.
+    // Launched anew, it takes the place of those that wait or failed; one in service stays until it is switched away from.
     await this.#oneByOne(async () => {
-      for (const old of superseded) if (old.state === 'ready') await this.drains.stop(old, by, 'it was launched anew');
+      for (const old of superseded) if (isOld(old)) await this.drains.stop(old, by, 'it was launched anew');
     });
     return container;
   }
@@ -72,22 +72,23 @@ export class Deployments {
       if (container.address === null) continue;
       container.config ??= stored.config;
       if ((await probeOnce(container.address, probeFor(stored.config, app))) !== null) continue;
-      if (container.state === 'draining') await this.#keep(container);
+      await this.#oneByOne(async () => this.#keep(container));
       if (container.state === 'active' || container.state === 'ready') return container;
     }
     return null;
   }
 
-  /** Takes a container out of its drain: it is wanted again, and waits for its switch. */
+  /**
+   * Takes a container out of its drain: it is wanted again, and waits for its switch. Only to be called one by one; the
+   * drain must not come to its end meanwhile, so it is called off before anything is waited for.
+   */
   async #keep(container: Container): Promise<void> {
-    await this.#oneByOne(async () => {
-      if (container.state !== 'draining') return;
-      await this.#control.runtime.mark(container.id, 'launched');
-      this.drains.rescue(container);
-      this.#control.containers.change(container, 'ready');
-      const { traffic } = this.#control;
-      await traffic.direct(traffic.route.active, traffic.route.activeSince, this.drains.targets());
-    });
+    if (container.state !== 'draining') return;
+    const { containers, runtime, traffic } = this.#control;
+    this.drains.rescue(container);
+    containers.change(container, 'ready');
+    await runtime.mark(container.id, 'launched');
+    await traffic.direct(traffic.route.active, traffic.route.activeSince, this.drains.targets());
   }
 
   /**
@@ -125,7 +126,7 @@ export class Deployments {
   async stopOld(by: string): Promise<Container[]> {
     return this.#oneByOne(async () => {
       const { containers } = this.#control;
-      const old = containers.all().filter((each) => !each.inService && ['ready', 'failed'].includes(each.state));
+      const old = containers.all().filter(isOld);
       const results = await Promise.allSettled(old.map(async (each) => this.drains.stop(each, by, 'stop-old')));
       const failed = results.find((result) => result.status === 'rejected');
       if (failed) throw failed.reason;
@@ -179,6 +180,7 @@ export class Deployments {
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
     const previous = active === container ? null : active;
+    await this.#keep(container);
     try {
       const info = await runtime.inspect(container.id);
       if (!info?.running || info.address === null) {
@@ -186,13 +188,12 @@ export class Deployments {
       }
       container.address = info.address;
       const bytes = await this.#bytesOf(container);
-      // The marks first: whenever the program dies, they and current.json tell the next start what to do.
-      if (container.state === 'draining') await runtime.mark(container.id, 'launched');
+      // The mark first: whenever the program dies, marks and current.json tell the next start what to do.
       if (previous) await runtime.mark(previous.id, 'superseded');
       try {
         this.knownHistory = await environment.commit(bytes, change);
       } catch (error) {
-        await this.#unmark(previous, container);
+        if (previous) await this.#unmark(previous);
         throw error;
       }
     } catch (error) {
@@ -226,12 +227,11 @@ export class Deployments {
     if (container.state === 'starting') containers.change(container, 'failed', 'it left service before it was back');
   }
 
-  async #unmark(previous: Container | null, container: Container): Promise<void> {
+  async #unmark(container: Container): Promise<void> {
     try {
-      if (previous) await this.#control.runtime.mark(previous.id, 'launched');
-      if (container.state === 'draining') await this.#control.runtime.mark(container.id, 'superseded');
+      await this.#control.runtime.mark(container.id, 'launched');
     } catch (error) {
-      this.#control.log.warn({ err: error }, 'marks could not be taken back: the next start goes by current.json');
+      this.#control.log.warn({ err: error }, 'a mark could not be taken back: the next start goes by current.json');
     }
   }
 
@@ -255,4 +255,9 @@ export class Deployments {
     this.#lastSwitch = result.catch(() => {});
     return result;
   }
+}
+
+/** Whether it is neither in service, nor on the way there, nor draining. */
+function isOld(container: Container): boolean {
+  return !container.inService && container.drain === null && ['ready', 'failed'].includes(container.state);
 }

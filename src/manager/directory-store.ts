@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants, type ReadStream } from 'node:fs';
-import { chmod, type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { access, chmod, type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Readable } from 'node:stream';
@@ -91,12 +91,8 @@ export class DirectoryStore implements ConfigStore {
     return this.#attempt(`list ${prefix}*`, async () => {
       const slash = prefix.lastIndexOf('/');
       const directory = slash === -1 ? this.#root : pathBelow(this.#root, prefix.slice(0, slash));
-      const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(whenMissing([]));
-      return entries
-        .filter((entry) => entry.isFile())
-        .map((entry) => relative(this.#root, join(entry.parentPath, entry.name)))
-        .filter((key) => key.startsWith(prefix) && isKey(key))
-        .sort();
+      const keys = (await filesBelow(directory)).map((path) => relative(this.#root, path));
+      return keys.filter((key) => key.startsWith(prefix) && isKey(key)).sort();
     });
   }
 
@@ -205,6 +201,19 @@ async function readIfThere(path: string): Promise<Buffer | null> {
   }
 }
 
+/** Follows no links: they may lead elsewhere, or round in circles. */
+async function filesBelow(directory: string): Promise<string[]> {
+  const files: string[] = [];
+  const directories = [directory];
+  for (const each of directories) {
+    for (const entry of await readdir(each, { withFileTypes: true }).catch(whenMissing([]))) {
+      if (entry.isFile()) files.push(join(each, entry.name));
+      if (entry.isDirectory()) directories.push(join(each, entry.name));
+    }
+  }
+  return files;
+}
+
 function whenMissing<T>(fallback: T): (error: NodeJS.ErrnoException) => T {
   return (error) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return fallback;
@@ -237,6 +246,8 @@ async function syncDirectory(directory: string): Promise<void> {
  * descriptor of it would drop the lock (POSIX.1-2024, fcntl).
  */
 async function lock(path: string): Promise<() => void> {
+  // SQLite does not say why it can't open a file.
+  await access(dirname(path), constants.W_OK | constants.X_OK);
   const database = new DatabaseSync(path, { timeout: 0 });
   try {
     await chmod(path, 0o600);
@@ -276,5 +287,6 @@ async function translated<T>(store: string, doing: string, act: () => Promise<T>
 /** A few words for people, without paths. */
 function reasonOf(error: NodeJS.ErrnoException): string {
   if (error instanceof LimitExceeded || error instanceof RangeError) return error.message;
+  if (error.code === 'ERR_SQLITE_ERROR') return `its lock can not be taken (${error.message})`;
   return REASONS[error.code ?? ''] ?? error.code ?? error.name;
 }

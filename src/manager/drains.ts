@@ -80,6 +80,7 @@ export class Drains {
     const finished = await traffic.whenIdle(container.id, AbortSignal.any([left, rescued]));
     if (rescued.aborted) return;
     if (!finished) await this.#cut(container);
+    if (rescued.aborted) return;
     const seconds = ((Date.now() - drain.since) / 1_000).toFixed(1);
     const message = finished ? `finished after ${seconds}s` : `broken off after ${seconds}s`;
     journal.add({

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { WunderproxyError } from '../errors.ts';
+import { messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { pause } from './health.ts';
 import { type Deployment, formatHistory, parseHistory } from './history.ts';
 import { launchConfigKey, type LaunchConfig, matchesHash, parseLaunchConfig } from './launch-config.ts';
 import type { StateCopies } from './state-copies.ts';
-import type { ConfigStore } from './store.ts';
+import type { ConfigStore, StoredObject } from './store.ts';
 
 const CURRENT = 'current.json';
 const HISTORY = 'history.json';
@@ -25,6 +25,8 @@ export class Environment {
   readonly #store: ConfigStore;
   readonly #copies: StateCopies;
   readonly #log: Logger;
+  /** Why the store could not be had when it was last needed, or null when it could. */
+  problem: string | null = null;
 
   constructor(store: ConfigStore, copies: StateCopies, log: Logger) {
     this.#store = store;
@@ -37,7 +39,7 @@ export class Environment {
    * Throws `launch_config_not_found`, `hash_mismatch`, `invalid_launch_config`, `store_unavailable`.
    */
   async launchConfig(hash: string): Promise<StoredConfig> {
-    const object = await this.#store.read(launchConfigKey(hash));
+    const object = await this.#read(launchConfigKey(hash));
     if (object === null) {
       throw new WunderproxyError('launch_config_not_found', {
         message: `There is no ${launchConfigKey(hash)} in the store.`,
@@ -66,7 +68,7 @@ export class Environment {
 
   /** The history, oldest first. Throws `store_unavailable`. */
   async history(): Promise<Deployment[]> {
-    return parseHistory((await this.#store.read(HISTORY))?.bytes ?? null);
+    return parseHistory((await this.#read(HISTORY))?.bytes ?? null);
   }
 
   /**
@@ -93,9 +95,20 @@ export class Environment {
     return parseHistory(history.written);
   }
 
+  async #read(key: string): Promise<StoredObject | null> {
+    try {
+      const object = await this.#store.read(key);
+      this.problem = null;
+      return object;
+    } catch (error) {
+      this.problem = messageOf(error);
+      throw error;
+    }
+  }
+
   async #readOrCopy(key: string): Promise<{ bytes: Buffer | null; fromCopy: boolean }> {
     try {
-      const bytes = (await this.#store.read(key))?.bytes ?? null;
+      const bytes = (await this.#read(key))?.bytes ?? null;
       if (bytes !== null) await this.#copies.write(key, bytes);
       return { bytes, fromCopy: false };
     } catch (error) {
@@ -112,7 +125,7 @@ export class Environment {
     change: (old: Buffer | null) => Buffer,
   ): Promise<{ before: Buffer | null; written: Buffer }> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const old = await this.#store.read(key);
+      const old = await this.#read(key);
       const written = change(old?.bytes ?? null);
       if (old?.bytes.equals(written)) return { before: old.bytes, written };
       if (await this.#store.replace(key, written, old?.version ?? null)) return { before: old?.bytes ?? null, written };
@@ -125,7 +138,7 @@ export class Environment {
 
   async #putBack(written: Buffer, before: Buffer | null): Promise<void> {
     try {
-      const now = await this.#store.read(HISTORY);
+      const now = await this.#read(HISTORY);
       if (now?.bytes.equals(written)) await this.#store.replace(HISTORY, before ?? formatHistory([]), now.version);
     } catch (error) {
       this.#log.error({ err: error }, 'history.json names a deployment that did not come into service');

@@ -112,7 +112,6 @@ export class Launcher {
       const info = await this.#control.runtime.inspect(container.id);
       if (info?.running) container.address = info.address;
       else if (info === null) exited.abort('was removed by somebody else');
-      // With a restart policy the engine starts it again: such an exit is not the end, the timeout is.
       else if (info.exitCode !== null) exited.abort(`exited with status ${info.exitCode}`);
     } catch {
       // An engine that does not answer says nothing about the container; probes and the timeout decide.

@@ -37,6 +37,8 @@ export interface Status {
   Version: string;
   StartedAt: string;
   Store: string;
+  /** `Ok`, or why the store could not be had when it was last needed. */
+  StoreState: string;
   Active: ContainerStatus | null;
   Containers: ContainerStatus[];
   Launches: { Hash: string; Revision: string; Step: string }[];
@@ -77,6 +79,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Version: about.version,
     StartedAt: iso(about.startedAt),
     Store: about.store,
+    StoreState: control.environment.problem ?? 'Ok',
     Active: active && containerStatus(active, control),
     Containers: containers.all().map((container) => containerStatus(container, control)),
     Launches: Array.from(deployments.launcher.running.values(), ({ hash, revision, step }) => {

@@ -20,7 +20,7 @@ export const cephService: Service = {
       return { env: await ceph.start(), stop: () => ceph.stop() };
     } catch (error) {
       await ceph.stop();
-      throw new Error(`${(error as Error).message}\n${await lastLogLines(dir)}`, { cause: error });
+      throw new Error(`${(error as Error).message}\n${await ceph.lastLogLines()}`, { cause: error });
     }
   },
 };
@@ -28,21 +28,25 @@ export const cephService: Service = {
 class Ceph {
   readonly #dir: string;
   readonly #daemons: ChildProcess[] = [];
+  readonly #ended = Promise.withResolvers<never>();
 
   constructor(dir: string) {
     this.#dir = dir;
+    // Heard of by whoever waits for a daemon's work; else nobody minds.
+    this.#ended.promise.catch(() => {});
   }
 
   async start(): Promise<Record<string, string>> {
     const [monitor, gateway] = [await freePort(), await freePort()];
     const [key, secret] = [randomBytes(10).toString('hex'), randomBytes(20).toString('hex')];
-    for (const name of ['mon', 'osd', 'run']) await mkdir(join(this.#dir, name));
+    for (const name of ['mon', 'osd', 'run']) await mkdir(join(this.#dir, name), { recursive: true });
     await writeFile(join(this.#dir, 'ceph.conf'), configuration(this.#dir, monitor));
     await writeFile(join(this.#dir, 'keyring'), '');
 
     await this.#run('ceph-mon', '-i', 'a', '--mkfs');
     await this.#daemon('ceph-mon', '-i', 'a');
     await this.#run('ceph', 'osd', 'create');
+    await this.#run('ceph', 'osd', 'crush', 'add', 'osd.0', '1', 'host=localhost', 'root=default');
     await this.#run('ceph-osd', '-i', '0', '--mkfs');
     await this.#daemon('ceph-osd', '-i', '0');
     const user = ['--uid=test', '--display-name=test', `--access-key=${key}`, `--secret-key=${secret}`];
@@ -57,6 +61,16 @@ class Ceph {
   /** Nothing in it is worth an orderly end, which takes seconds. */
   async stop(): Promise<void> {
     for (const daemon of this.#daemons.reverse()) await endProcess(daemon);
+  }
+
+  async lastLogLines(): Promise<string> {
+    const lines: string[] = [];
+    for (const name of await readdir(this.#dir)) {
+      if (!/\.(log|out)$/.test(name)) continue;
+      const last = (await readFile(join(this.#dir, name), 'utf8')).trim().split('\n').slice(-4);
+      lines.push(...last.map((line) => `${name}: ${line}`));
+    }
+    return lines.join('\n');
   }
 
   /** Detached, so that Ctrl-C in a terminal reaches the runner alone, which ends them in order. */
@@ -75,24 +89,31 @@ class Ceph {
   }
 
   async #daemon(command: string, ...args: string[]): Promise<void> {
-    this.#daemons.push(await this.#spawn(command, ['-f', ...args]));
+    const daemon = await this.#spawn(command, ['-f', ...args]);
+    daemon.once('exit', () => {
+      this.#ended.reject(new Error(`${command} has ended`));
+    });
+    this.#daemons.push(daemon);
   }
 
   async #run(command: string, ...args: string[]): Promise<void> {
     const child = await this.#spawn(command, args);
     const limit = setTimeout(() => child.kill('SIGKILL'), STEP_LIMIT_MS);
-    const { code, signal } = await exitOf(child);
-    clearTimeout(limit);
-    // The arguments hold a key.
-    if (code !== 0) throw new Error(`${command} ${args[0]} ended with ${code ?? signal}`);
+    try {
+      const { code, signal } = await Promise.race([exitOf(child), this.#ended.promise]);
+      // The other arguments hold a key.
+      if (code !== 0) throw new Error(`${command} ${args[0]} ended with ${code ?? signal}`);
+    } finally {
+      clearTimeout(limit);
+      await endProcess(child);
+    }
   }
 
   async #answers(port: number): Promise<void> {
     const deadline = Date.now() + STEP_LIMIT_MS;
     while (!(await answers(port))) {
       if (Date.now() > deadline) throw new Error('radosgw does not answer');
-      if (this.#daemons.some(({ exitCode }) => exitCode !== null)) throw new Error('a daemon of Ceph has ended');
-      await delay(100);
+      await Promise.race([delay(100), this.#ended.promise]);
     }
   }
 }
@@ -113,8 +134,9 @@ async function answers(port: number): Promise<boolean> {
 
 /**
  * One monitor, one store in memory, no authentication between them, everything on 127.0.0.1. `paxos_*`: with the default
- * of a second each of the dozen changes to the maps waits that long. Background work that a minute's data does not need
- * is off.
+ * of a second each of the dozen changes to the maps waits that long. `osd_*_update_on_start`: an OSD that tells the
+ * monitor about itself before it was told the cluster's id ends; we tell it instead. Background work that a minute's data
+ * does not need is off.
  */
 function configuration(dir: string, monitor: number): string {
   return `[global]
@@ -122,8 +144,6 @@ fsid = ${randomUUID()}
 mon_initial_members = a
 mon_host = v1:127.0.0.1:${monitor}/0
 ms_bind_msgr2 = false
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
 auth_cluster_required = none
 auth_service_required = none
 auth_client_required = none
@@ -143,6 +163,8 @@ osd_objectstore = memstore
 memstore_device_bytes = 1073741824
 osd_memory_target = 939524096
 osd_crush_chooseleaf_type = 0
+osd_crush_update_on_start = false
+osd_class_update_on_start = false
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 1
@@ -156,21 +178,9 @@ rgw_enable_gc_threads = false
 rgw_enable_lc_threads = false
 rgw_run_sync_thread = false
 rgw_enable_usage_log = false
-`;
-}
 
-async function lastLogLines(dir: string): Promise<string> {
-  const lines: string[] = [];
-  for (const name of await readdir(dir)) {
-    if (!/\.(log|out)$/.test(name)) continue;
-    const text = (await readFile(join(dir, name), 'utf8')).trim();
-    if (text !== '')
-      lines.push(
-        ...text
-          .split('\n')
-          .slice(-4)
-          .map((line) => `${name}: ${line}`),
-      );
-  }
-  return lines.join('\n');
+[osd]
+public_addr = 127.0.0.1
+cluster_addr = 127.0.0.1
+`;
 }

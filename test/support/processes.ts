@@ -7,9 +7,6 @@ export interface Cleanup {
   after(fn: () => Promise<void> | void): void;
 }
 
-/** Set by the runner in the environment of everything that it starts, directly or not. */
-export const RUN_MARK = 'WUNDERTEST_RUN';
-
 const own = new Set<number>();
 
 // The runner ends a test file that takes too long with SIGTERM: no `after` runs then.
@@ -90,12 +87,17 @@ export function descendantsOf(pid: number): RunningProcess[] {
   return found;
 }
 
-/** Processes that carry this run's mark in their environment, without the asking one. */
-export function processesOfRun(id: string): RunningProcess[] {
-  return runningProcesses().filter(({ pid }) => {
-    if (pid === process.pid) return false;
+/**
+ * Processes that a run of the tests left behind: they work in its temp folder, or have it in their environment. The asking
+ * process' own children (its TypeScript loader has one) are not among them.
+ */
+export function processesOfRun(dir: string): RunningProcess[] {
+  return runningProcesses().filter(({ pid, ppid }) => {
+    if (pid === process.pid || ppid === process.pid) return false;
     try {
-      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`${RUN_MARK}=${id}`);
+      if (readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`TMPDIR=${dir}`)) return true;
+      const cwd = readlinkSync(`/proc/${pid}/cwd`);
+      return cwd === dir || cwd.startsWith(`${dir}/`);
     } catch {
       return false;
     }

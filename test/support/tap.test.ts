@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, request, type IncomingMessage, Agent } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -65,6 +65,9 @@ test('a tap forwards bodies both ways and keeps the host that was asked for', as
 
 test('a tap reaches a unix socket from a unix socket', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'tap-'));
+  t.after(() => {
+    rmSync(dir, { recursive: true });
+  });
   const { upstream } = await upstreamForTest(t, join(dir, 'up.sock'));
   await Tap.start(t, upstream, join(dir, 'tap.sock'));
   const asked = request({ socketPath: join(dir, 'tap.sock'), path: '/', method: 'POST' });

@@ -159,7 +159,9 @@ export class Tap {
       headers: this.#headers(incoming).flat(),
     });
     this.#remember(forwarded);
-    client.once('close', () => forwarded.destroy());
+    const abandon = () => void forwarded.destroy();
+    client.once('close', abandon);
+    forwarded.once('close', () => client.off('close', abandon));
     forwarded.on('error', () => client.resetAndDestroy());
     incoming.pipe(forwarded);
     try {

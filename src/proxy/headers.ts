@@ -1,0 +1,269 @@
+import { randomUUID } from 'node:crypto';
+import { isIP } from 'node:net';
+import { addressMatcher, unmapped } from '../cidr.ts';
+import type { Client, RequestHead } from './exchange.ts';
+import { isFieldValue, listOf, lowerCaseName, trimWhitespace } from './http1-head.ts';
+
+/*
+ * All rules about header fields, in both directions. Nothing else decides what is passed on.
+ */
+
+/**
+ * Fields that concern one connection only (RFC 9110 section 7.6.1), besides those that `Connection` names. The framing
+ * fields are among them because every hop writes its own.
+ */
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'transfer-encoding',
+  'content-length',
+  'upgrade',
+  'http2-settings',
+]);
+
+/** Never passed to the container: see each. */
+const NOT_FOR_UPSTREAM = new Set([
+  ...HOP_BY_HOP,
+  // Written separately.
+  'host',
+  // CGI makes it HTTP_PROXY, which many programs take for their own proxy setting (CVE-2016-5385).
+  'proxy',
+  // Answered here.
+  'expect',
+  'x-request-start',
+  // Its announcement; the fields themselves are dropped with the chunked coding.
+  'trailer',
+]);
+
+/** Beside all `X-Forwarded-*`: what applications believe about where a request came from. */
+const FORWARDING = new Set(['forwarded', 'x-real-ip', 'x-request-id']);
+
+const REQUEST_ID = /^[\x21-\x7e]{1,200}$/;
+
+/** Knows which peers may say something about the clients behind them (`--trusted-proxies`). */
+export type Trust = (address: string) => boolean;
+
+/** Trust in the peers of these CIDR blocks. */
+export function trustIn(cidrs: string[]): Trust {
+  return addressMatcher(cidrs);
+}
+
+/** The id that a trusted peer has given the request, else a new one. */
+export function requestId(head: RequestHead, client: Client, trust: Trust): string {
+  if (client.address !== null && trust(client.address)) {
+    const given = valuesOf(head, 'x-request-id');
+    if (given.length === 1 && given[0] !== undefined && REQUEST_ID.test(given[0])) return given[0];
+  }
+  return randomUUID();
+}
+
+/** What `requestFields` is to write beside what came from the client. */
+export interface RequestContext {
+  id: string;
+  /** In ms since the epoch. */
+  startedAt: number;
+  /** In bytes; null when there is no body. */
+  bodyLength: number | null;
+}
+
+/** The fields that the container gets, in the order of the client's, ours last. */
+export function requestFields(head: RequestHead, client: Client, trust: Trust, context: RequestContext): string[] {
+  const { fields, names, connection } = head;
+  const trusted = client.address !== null && trust(client.address);
+  const result: string[] = [];
+  result.push('Host', head.host ?? client.localAddress ?? '');
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] ?? '';
+    if (NOT_FOR_UPSTREAM.has(name) || isForwarding(name) || shadowsOurs(name)) continue;
+    if (connection.length > 0 && connection.includes(name)) continue;
+    result.push(fields[2 * i] ?? '', fields[2 * i + 1] ?? '');
+  }
+  if (context.bodyLength !== null) result.push('Content-Length', String(context.bodyLength));
+  if (trusted) pushTrustedExtras(head, result);
+  pushForwarding(head, client, trusted ? trust : null, result);
+  result.push('X-Request-Id', context.id, 'X-Request-Start', `t=${context.startedAt}`);
+  return result;
+}
+
+function isForwarding(name: string): boolean {
+  return FORWARDING.has(name) || name.startsWith('x-forwarded-');
+}
+
+/** CGI, WSGI and Rack turn both `-` and `_` into `_`: `X_Forwarded_For` would pass for ours. */
+function shadowsOurs(name: string): boolean {
+  if (!name.includes('_')) return false;
+  const real = name.replaceAll('_', '-');
+  return isForwarding(real) || NOT_FOR_UPSTREAM.has(real);
+}
+
+/** A trusted peer's other statements (`Forwarded`, `X-Forwarded-Port`, …) go through as they are. */
+function pushTrustedExtras(head: RequestHead, result: string[]): void {
+  for (let i = 0; i < head.names.length; i++) {
+    const name = head.names[i] ?? '';
+    if (!isForwarding(name) || OURS.has(name)) continue;
+    result.push(head.fields[2 * i] ?? '', head.fields[2 * i + 1] ?? '');
+  }
+}
+
+const OURS = new Set(['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-real-ip', 'x-request-id']);
+
+/** `trust` is null when the peer itself is not trusted: then nothing that it says about others counts. */
+function pushForwarding(head: RequestHead, client: Client, trust: Trust | null, result: string[]): void {
+  const chain = trust === null ? [] : forwardedFor(head);
+  if (client.address !== null) chain.push(client.address);
+  const proto = trust === null ? undefined : valuesOf(head, 'x-forwarded-proto').at(-1);
+  const host = (trust === null ? undefined : valuesOf(head, 'x-forwarded-host').at(-1)) ?? head.host;
+  if (chain.length > 0) result.push('X-Forwarded-For', chain.join(', '));
+  result.push('X-Forwarded-Proto', proto ?? client.scheme);
+  if (host !== null) result.push('X-Forwarded-Host', host);
+  const real = rightmostUntrusted(chain, trust);
+  if (real !== null) result.push('X-Real-IP', real);
+}
+
+function forwardedFor(head: RequestHead): string[] {
+  return valuesOf(head, 'x-forwarded-for')
+    .flatMap((value) => value.split(','))
+    .map((part) => trimWhitespace(part))
+    .filter((part) => part !== '');
+}
+
+/**
+ * The address that the nearest trusted peers vouch for: everything left of it may be made up. If all are trusted, or what
+ * they say is no address, the left-most that is one.
+ */
+function rightmostUntrusted(chain: string[], trust: Trust | null): string | null {
+  let nearest: string | null = null;
+  for (let i = chain.length - 1; i >= 0; i--) {
+    const address = unmapped(chain[i] ?? '');
+    if (isIP(address) === 0) break;
+    nearest = address;
+    if (trust === null || !trust(address)) break;
+  }
+  return nearest;
+}
+
+function valuesOf(head: RequestHead, name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < head.names.length; i++) {
+    if (head.names[i] === name) values.push(head.fields[2 * i + 1] ?? '');
+  }
+  return values;
+}
+
+/** What a container's response head says, without what concerns only the connection to it. */
+export interface UpstreamFields {
+  fields: string[];
+  /** Content-Length, or null when it gave none. */
+  length: number | null;
+}
+
+/**
+ * Reads the fields of a container's response. Returns null when they are not valid HTTP or could be read in two ways:
+ * both lengths, several or malformed lengths, a coding other than a final `chunked`, control characters.
+ */
+export function responseFields(raw: readonly Buffer[], now: number): UpstreamFields | null {
+  const fields: string[] = [];
+  const names: string[] = [];
+  let length: number | null = null;
+  let chunked = false;
+  let dated = false;
+  let connection: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i]?.toString('latin1') ?? '';
+    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
+    const lower = lowerCaseName(name);
+    if (lower === null || !isFieldValue(value)) return null;
+    if (HOP_BY_HOP.has(lower)) {
+      if (lower === 'content-length') {
+        if (length !== null || !/^\d{1,15}$/.test(value)) return null;
+        length = Number(value);
+      } else if (lower === 'transfer-encoding') {
+        if (chunked || value.toLowerCase() !== 'chunked') return null;
+        chunked = true;
+      } else if (lower === 'connection') {
+        connection = connection.concat(listOf(value));
+      }
+      continue;
+    }
+    if (lower === 'date') dated = true;
+    fields.push(name, value);
+    names.push(lower);
+  }
+  if (chunked && length !== null) return null;
+  // RFC 9110 section 6.6.1: a response without a date gets the time at which it was received.
+  if (!dated) fields.push('Date', httpDate(now));
+  return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length };
+}
+
+function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {
+  if (!connection.some((option) => names.includes(option))) return fields;
+  return fields.filter((_, i) => !connection.includes(names[i >> 1] ?? ''));
+}
+
+/** Fields of an interim response (1xx): as `responseFields`, but without a date. Null when they are not valid. */
+export function interimFields(raw: readonly Buffer[]): string[] | null {
+  const fields: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i]?.toString('latin1') ?? '';
+    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
+    const lower = lowerCaseName(name);
+    if (lower === null || !isFieldValue(value)) return null;
+    if (!HOP_BY_HOP.has(lower)) fields.push(name, value);
+  }
+  return fields;
+}
+
+/** Fields of the answer that changes protocols (101), with the two that make it one. Null when they are not valid. */
+export function upgradeFields(raw: readonly Buffer[]): string[] | null {
+  const fields = interimFields(raw);
+  if (fields === null) return null;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (raw[i]?.toString('latin1').toLowerCase() !== 'upgrade') continue;
+    fields.push('Upgrade', trimWhitespace(raw[i + 1]?.toString('latin1') ?? ''));
+  }
+  fields.push('Connection', 'Upgrade');
+  return fields;
+}
+
+/** Fields that must not come after the body, because they decide how the message is read (RFC 9110 section 6.5.1). */
+const NOT_IN_TRAILERS = new Set([
+  ...HOP_BY_HOP,
+  ...['host', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'content-type', 'content-encoding'],
+  ...['content-range', 'cache-control', 'expires', 'date', 'location', 'retry-after', 'vary', 'age', 'expect', 'range'],
+]);
+
+/** A response's trailer fields as far as they may be passed on. */
+export function trailerFields(raw: readonly Buffer[]): string[] {
+  const fields: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i]?.toString('latin1') ?? '';
+    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
+    const lower = lowerCaseName(name);
+    if (lower !== null && isFieldValue(value) && !NOT_IN_TRAILERS.has(lower)) fields.push(name, value);
+  }
+  return fields;
+}
+
+const NOT_IN_REASON = /[^\t\x20-\x7e]/;
+
+/** A reason phrase as it may be written (RFC 9112 section 4): an odd one is dropped, nobody needs it. */
+export function reasonPhrase(text: string | undefined): string {
+  return text === undefined || NOT_IN_REASON.test(text) ? '' : text;
+}
+
+let dateText = '';
+let dateSecond = -1;
+
+/** A time (ms since the epoch) as in Date fields (RFC 9110 section 5.6.7). */
+export function httpDate(now: number): string {
+  const second = Math.floor(now / 1_000);
+  if (second !== dateSecond) {
+    dateSecond = second;
+    dateText = new Date(second * 1_000).toUTCString();
+  }
+  return dateText;
+}

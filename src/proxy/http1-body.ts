@@ -1,0 +1,110 @@
+import { MAX_HEAD_BYTES, MAX_FIELDS, parseFieldLine } from './http1-head.ts';
+
+/** Takes a request body out of its framing. */
+export interface BodyDecoder {
+  /**
+   * Hands the body's bytes in `chunk` to `emit`. Returns the number of bytes of `chunk` that belonged to the message once
+   * it is complete, NEED_MORE before that, MALFORMED when the framing is broken.
+   */
+  decode(chunk: Buffer, emit: (data: Buffer) => void): number;
+}
+
+export const NEED_MORE = -1;
+export const MALFORMED = -2;
+
+/** A body of known length (RFC 9112 section 6.2). */
+export class LengthDecoder implements BodyDecoder {
+  #left: number;
+
+  constructor(length: number) {
+    this.#left = length;
+  }
+
+  decode(chunk: Buffer, emit: (data: Buffer) => void): number {
+    if (chunk.length < this.#left) {
+      this.#left -= chunk.length;
+      if (chunk.length > 0) emit(chunk);
+      return NEED_MORE;
+    }
+    const used = this.#left;
+    this.#left = 0;
+    if (used > 0) emit(chunk.subarray(0, used));
+    return used;
+  }
+}
+
+/** Thirteen hex digits stay exact in a double. Extensions are dropped, so only what may stand in them is checked. */
+const SIZE_LINE = /^([0-9A-Fa-f]{1,13})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?$/;
+/** Longest line with a chunk's size and extensions. */
+const MAX_SIZE_LINE = 1_024;
+
+type ChunkedState = 'size' | 'data' | 'data-cr' | 'data-lf' | 'trailer';
+
+/**
+ * The chunked coding (RFC 9112 section 7.1). Chunk extensions and trailer fields are checked and dropped: what goes to
+ * the container has a Content-Length.
+ */
+export class ChunkedDecoder implements BodyDecoder {
+  #state: ChunkedState = 'size';
+  /** What has come of a line that is not complete yet. */
+  #line = '';
+  #left = 0;
+  #trailerBytes = 0;
+  #trailerCount = 0;
+
+  decode(chunk: Buffer, emit: (data: Buffer) => void): number {
+    let at = 0;
+    while (at < chunk.length) {
+      switch (this.#state) {
+        case 'data': {
+          const data = chunk.subarray(at, at + this.#left);
+          at += data.length;
+          this.#left -= data.length;
+          if (this.#left === 0) this.#state = 'data-cr';
+          emit(data);
+          break;
+        }
+        case 'data-cr':
+          if (chunk[at++] !== 0x0d) return MALFORMED;
+          this.#state = 'data-lf';
+          break;
+        case 'data-lf':
+          if (chunk[at++] !== 0x0a) return MALFORMED;
+          this.#state = 'size';
+          break;
+        case 'size':
+        case 'trailer': {
+          const lineFeed = chunk.indexOf(0x0a, at);
+          const end = lineFeed === -1 ? chunk.length : lineFeed;
+          this.#line += chunk.toString('latin1', at, end);
+          if (this.#line.length > (this.#state === 'size' ? MAX_SIZE_LINE : MAX_HEAD_BYTES)) return MALFORMED;
+          if (lineFeed === -1) return NEED_MORE;
+          at = lineFeed + 1;
+          const line = this.#line;
+          this.#line = '';
+          if (!line.endsWith('\r')) return MALFORMED;
+          const text = line.slice(0, -1);
+          if (this.#state === 'trailer' && text === '') return at;
+          if (!(this.#state === 'size' ? this.#startChunk(text) : this.#dropTrailer(text))) return MALFORMED;
+          break;
+        }
+      }
+    }
+    return NEED_MORE;
+  }
+
+  #startChunk(line: string): boolean {
+    const match = SIZE_LINE.exec(line);
+    if (match === null) return false;
+    this.#left = Number.parseInt(match[1] ?? '', 16);
+    this.#state = this.#left === 0 ? 'trailer' : 'data';
+    return true;
+  }
+
+  #dropTrailer(line: string): boolean {
+    this.#trailerBytes += line.length;
+    this.#trailerCount++;
+    if (this.#trailerBytes > MAX_HEAD_BYTES || this.#trailerCount > MAX_FIELDS) return false;
+    return parseFieldLine(line, [], []);
+  }
+}

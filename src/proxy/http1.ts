@@ -1,0 +1,256 @@
+import type { Socket } from 'node:net';
+import type { ErrorCode } from '../errors.ts';
+import { unmapped } from '../cidr.ts';
+import type { ConnectionStates } from '../messages.ts';
+import { formatHostPort } from '../units.ts';
+import type { Client, Exchange } from './exchange.ts';
+import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';
+import { type Http1Head, MAX_HEAD_BYTES, MAX_TARGET_BYTES, parseHead } from './http1-head.ts';
+
+export type ConnectionState = keyof ConnectionStates;
+
+/** What a connection needs of the listener that accepted it. */
+export interface Http1Host {
+  readonly headerTimeout: number;
+  readonly keepAliveTimeout: number;
+  /** No connection lives on after its next response. */
+  readonly retiring: boolean;
+  serve(exchange: Exchange): void;
+  /** Answers what is not a valid request; the connection closes after it. */
+  refuse(exchange: Exchange, code: ErrorCode): void;
+  onState(from: ConnectionState | null, to: ConnectionState | null): void;
+  onClosed(connection: Http1Connection): void;
+}
+
+/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+const LINGER = 5_000;
+/** How long (ms) a connection without a request lives on when the worker retires. */
+const FIRST_REQUEST_GRACE = 1_000;
+
+const END_OF_HEAD = Buffer.from('\r\n\r\n');
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** What stands for the head of a request that could not be read. */
+const UNREADABLE: Http1Head = {
+  method: 'GET',
+  target: '/',
+  host: null,
+  fields: [],
+  names: [],
+  connection: [],
+  upgrade: null,
+  http10: false,
+  bodyLength: 0,
+  keepAlive: false,
+  expectsContinue: false,
+};
+
+/**
+ * One client connection that speaks HTTP/1.x: reads strictly, writes anew, one exchange at a time.
+ *
+ *     new ─▶ active ─▶ idle ─▶ active … ─▶ closed          (states as in Go's http.ConnState)
+ *               └─▶ hijacked ─▶ closed
+ *
+ * Bytes that arrive before it is their turn (pipelined requests) are held, at most one read's worth: then the socket is
+ * paused.
+ */
+export class Http1Connection implements ExchangeConnection {
+  readonly client: Client;
+  readonly #socket: Socket;
+  readonly #host: Http1Host;
+  #state: ConnectionState | null = 'new';
+  #exchange: Http1Exchange | null = null;
+  /** Bytes that were received and not yet used. */
+  #held: Buffer | null = null;
+  #lingering = false;
+  /** When this connection has waited long enough in its present state, in ms since the epoch. */
+  #deadline: number;
+
+  constructor(socket: Socket, scheme: Client['scheme'], host: Http1Host) {
+    this.#socket = socket;
+    this.#host = host;
+    const { remoteAddress, localAddress, localPort } = socket;
+    this.client = {
+      address: remoteAddress === undefined ? null : unmapped(remoteAddress),
+      localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
+      scheme,
+    };
+    this.#deadline = Date.now() + host.headerTimeout;
+    host.onState(null, 'new');
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', this.#onDrain);
+    // What went wrong is of no interest; that it is over is told by 'close'.
+    socket.on('error', () => {});
+    socket.on('close', () => this.#onClose());
+  }
+
+  get state(): ConnectionState | null {
+    return this.#state;
+  }
+
+  /** Ends the connection when it has waited too long in its present state. */
+  checkDeadline(now: number): void {
+    if (now < this.#deadline) return;
+    this.#deadline = NEVER;
+    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('request_timeout');
+    else this.#socket.destroy();
+  }
+
+  /** Closes an idle connection at once; one whose first request may be on its way gets a moment. */
+  retire(): void {
+    if (this.#state === 'idle') this.#socket.destroy();
+    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, Date.now() + FIRST_REQUEST_GRACE);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #setState(state: ConnectionState | null): void {
+    if (state === this.#state) return;
+    this.#host.onState(this.#state, state);
+    this.#state = state;
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#lingering) return;
+    if (this.#exchange !== null) {
+      if (!this.#exchange.receive(chunk)) this.#hold(chunk);
+      return;
+    }
+    if (this.#state !== 'active') {
+      this.#setState('active');
+      this.#deadline = Date.now() + this.#host.headerTimeout;
+    }
+    this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
+  };
+
+  readonly #onDrain = (): void => {
+    this.#exchange?.owner?.onDrain();
+  };
+
+  #hold(chunk: Buffer): void {
+    this.#held = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
+    this.#socket.pause();
+  }
+
+  #readHead(received: Buffer): void {
+    // RFC 9112 section 2.2: an empty line before the request line is to be ignored.
+    const start = received[0] === 0x0d && received[1] === 0x0a ? 2 : 0;
+    const end = received.indexOf(END_OF_HEAD, start);
+    if (end === -1) {
+      this.#held = received;
+      const refusal = refuseEarly(received, start);
+      if (refusal !== null) this.#refuse(refusal);
+      return;
+    }
+    this.#held = received.length > end + 4 ? received.subarray(end + 4) : null;
+    if (end - start > MAX_HEAD_BYTES) return this.#refuse(tooLong(received, start));
+    const head = parseHead(received.toString('latin1', start, end));
+    if (typeof head === 'string') return this.#refuse(head);
+
+    this.#deadline = NEVER;
+    const exchange = new Http1Exchange(this, this.#socket, head);
+    this.#exchange = exchange;
+    if (this.#held !== null) this.#socket.pause();
+    this.#host.serve(exchange);
+  }
+
+  #refuse(code: ErrorCode): void {
+    this.#held = null;
+    this.#deadline = NEVER;
+    const exchange = new Http1Exchange(this, this.#socket, UNREADABLE);
+    this.#exchange = exchange;
+    this.#host.refuse(exchange, code);
+  }
+
+  /** Bytes that were held until somebody wanted them. */
+  takeHeld(): Buffer | null {
+    const held = this.#held;
+    this.#held = null;
+    return held;
+  }
+
+  giveBack(rest: Buffer): void {
+    if (rest.length > 0) this.#hold(rest);
+  }
+
+  get retiring(): boolean {
+    return this.#host.retiring;
+  }
+
+  /** The exchange is over and all of its response is with the kernel. */
+  onExchangeEnd(keepAlive: boolean): void {
+    this.#exchange = null;
+    if (!keepAlive) return this.#linger();
+    if (this.#held !== null) {
+      this.#deadline = Date.now() + this.#host.headerTimeout;
+      // Not at once: a burst of pipelined requests must not become a deep stack.
+      setImmediate(() => this.#readHeld());
+      return;
+    }
+    this.#setState('idle');
+    this.#deadline = Date.now() + this.#host.keepAliveTimeout;
+    if (this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  #readHeld(): void {
+    const held = this.takeHeld();
+    if (this.#state === null || held === null) return;
+    this.#readHead(held);
+    if (this.#exchange === null && this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  /**
+   * RFC 9112 section 9.6: closing while the client still sends would reset the connection, and the client might never see
+   * the last answer. So only the writing side is closed, and what comes is dropped until the client closes or time is up.
+   */
+  #linger(): void {
+    if (this.#socket.destroyed) return;
+    this.#held = null;
+    this.#lingering = true;
+    this.#deadline = Date.now() + LINGER;
+    this.#socket.end();
+    this.#socket.resume();
+  }
+
+  readonly #onEnd = (): void => {
+    // A client that closes its side while it waits has lost interest; nginx and Go take it in the same way.
+    if (this.#exchange !== null || this.#state !== 'active' || this.#lingering) this.#socket.destroy();
+    else this.#refuse('bad_request');
+  };
+
+  #onClose(): void {
+    const exchange = this.#exchange;
+    this.#exchange = null;
+    this.#held = null;
+    this.#deadline = NEVER;
+    this.#setState(null);
+    this.#host.onClosed(this);
+    exchange?.onClientGone();
+  }
+
+  /** Lets go of the socket for a tunnel; only its end is still of interest. */
+  hijack(): void {
+    this.#exchange = null;
+    this.#deadline = NEVER;
+    this.#socket.off('data', this.#onData).off('end', this.#onEnd).off('drain', this.#onDrain).pause();
+    const held = this.takeHeld();
+    if (held !== null) this.#socket.unshift(held);
+    this.#setState('hijacked');
+  }
+}
+
+/** What can be said against a head that is not complete. */
+function refuseEarly(received: Buffer, start: number): ErrorCode | null {
+  const text = received.toString('latin1', start);
+  // Waiting for more would not make a bare line feed right, nor what is no text at all (a TLS handshake, say).
+  if (/(?:^|[^\r])\n|\r[^\n]|^[^!#$%&'*+\-.^_`|~0-9A-Za-z\r]/.test(text)) return 'bad_request';
+  return text.length > MAX_HEAD_BYTES ? tooLong(received, start) : null;
+}
+
+function tooLong(received: Buffer, start: number): ErrorCode {
+  const lineEnd = received.indexOf(0x0a, start);
+  return lineEnd === -1 || lineEnd - start > MAX_TARGET_BYTES ? 'uri_too_long' : 'headers_too_large';
+}

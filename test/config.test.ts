@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
+import { describe, test, type TestContext } from 'node:test';
+import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
+import { runProgram } from './support/program.ts';
+
+const ARGUMENTS = ['my-bucket', 'production', 'shop'];
+
+interface OptionCase {
+  key: keyof Config;
+  /** What is written, and what it means; null: the flag takes no value. */
+  value: [string | null, unknown];
+  /** Another, to tell which of two wins. */
+  other: [string, unknown];
+  /** Without the option, where that is the same on every machine. */
+  fallback?: unknown;
+  bad: string[];
+}
+
+const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
+
+const CASES: Record<string, OptionCase> = {
+  '--proxy': {
+    key: 'proxy',
+    value: ['127.0.0.1:8080', tcp('127.0.0.1', 8080)],
+    other: ['unix:/run/proxy.sock', { kind: 'unix', path: '/run/proxy.sock' }],
+    fallback: tcp('0.0.0.0', 80),
+    bad: ['8080', 'example.com:80', '127.0.0.1:99999', ''],
+  },
+  '--tls': {
+    key: 'tls',
+    value: ['[::]:8443', tcp('::', 8443)],
+    other: ['127.0.0.1:0', tcp('127.0.0.1', 0)],
+    fallback: tcp('0.0.0.0', 443),
+    bad: ['443', '::1:443'],
+  },
+  '--api': {
+    key: 'api',
+    value: ['127.0.0.1:9001', tcp('127.0.0.1', 9001)],
+    other: ['[::1]:9002', tcp('::1', 9002)],
+    fallback: tcp('127.0.0.1', 8001),
+    bad: ['8001', 'unix:relative'],
+  },
+  '--api-token-file': {
+    key: 'apiTokenFile',
+    value: ['/etc/token', '/etc/token'],
+    other: ['/run/token', '/run/token'],
+    fallback: null,
+    bad: [],
+  },
+  '--registry-port': {
+    key: 'registryPort',
+    value: ['5000', 5_000],
+    other: ['65535', 65_535],
+    fallback: 8_080,
+    bad: ['0', '65536', 'http', '-1', '5000.5'],
+  },
+  '--cfg': {
+    key: 'cfg',
+    value: ['/etc/shop.env', '/etc/shop.env'],
+    other: ['b.env', 'b.env'],
+    fallback: null,
+    bad: [],
+  },
+  '--runtime': {
+    key: 'runtime',
+    value: ['process', 'process'],
+    other: ['docker', 'docker'],
+    fallback: 'docker',
+    bad: ['podman', 'Docker', ''],
+  },
+  '--workers': {
+    key: 'workers',
+    value: ['3', 3],
+    other: ['256', 256],
+    fallback: availableParallelism(),
+    bad: ['0', '257', 'many', '2.5', '-2'],
+  },
+  '--user': { key: 'user', value: ['www-data', 'www-data'], other: ['daemon', 'daemon'], bad: [] },
+  '--drain-timeout': {
+    key: 'drainTimeout',
+    value: ['90s', 90_000],
+    other: ['2h', 7_200_000],
+    fallback: 30_000,
+    bad: ['90', 'soon', '-1s', '1d'],
+  },
+  '--launch-timeout': {
+    key: 'launchTimeout',
+    value: ['1500ms', 1_500],
+    other: ['5m', 300_000],
+    fallback: 60_000,
+    bad: ['60', 's'],
+  },
+  '--max-body': {
+    key: 'maxBody',
+    value: ['1GiB', 2 ** 30],
+    other: ['512KiB', 2 ** 19],
+    fallback: 100 * 2 ** 20,
+    bad: ['1GB', 'unlimited', '-1'],
+  },
+  '--trusted-proxies': {
+    key: 'trustedProxies',
+    value: ['10.0.0.0/8, 192.168.1.1,fd00::/8', ['10.0.0.0/8', '192.168.1.1', 'fd00::/8']],
+    other: ['127.0.0.1', ['127.0.0.1']],
+    fallback: [],
+    bad: ['10.0.0.0/33', 'example.com', '10.0.0.0/8;192.168.0.0/16'],
+  },
+  '--s3-endpoint': {
+    key: 's3Endpoint',
+    value: ['http://127.0.0.1:7480', 'http://127.0.0.1:7480'],
+    other: ['https://s3.example.com', 'https://s3.example.com'],
+    fallback: null,
+    bad: ['127.0.0.1:7480', 'ftp://s3.example.com', 'nowhere'],
+  },
+  '--s3-path-style': { key: 's3PathStyle', value: [null, true], other: ['true', true], fallback: false, bad: [] },
+  '--state-dir': { key: 'stateDir', value: ['/srv/state', '/srv/state'], other: ['/b', '/b'], bad: [] },
+};
+
+/** The variable that stands for an option: CONTRACT's `WUNDERPROXY_<NAME_IN_CAPS>`. */
+function variableOf(option: string): string {
+  return `WUNDERPROXY_${option.slice(2).replaceAll('-', '_').toUpperCase()}`;
+}
+
+function setVariable(t: TestContext, name: string, value: string): void {
+  process.env[name] = value;
+  t.after(() => {
+    delete process.env[name];
+  });
+}
+
+function parse(...flags: string[]): Config {
+  return parseCommandLine([...flags, ...ARGUMENTS], '1.2.3');
+}
+
+/** Refused with one line that matches, and exit status 2. */
+function refused(argv: string[], message: RegExp): void {
+  assert.throws(
+    () => parseCommandLine(argv, '1.2.3'),
+    (error) => {
+      assert.ok(error instanceof UsageError, String(error));
+      assert.equal(error.exitCode, 2);
+      assert.match(error.message, message);
+      assert.doesNotMatch(error.message, /\n/);
+      return true;
+    },
+  );
+}
+
+test('every option of the program is in this table, and no other', () => {
+  assert.deepEqual(
+    Object.keys(CASES).toSorted(),
+    options()
+      .map(({ long }) => long)
+      .toSorted(),
+  );
+});
+
+for (const [option, { key, value, other, fallback, bad }] of Object.entries(CASES)) {
+  const [text, parsed] = value;
+  const [otherText, otherParsed] = other;
+  const flag = text === null ? [option] : [option, text];
+
+  describe(option, () => {
+    test('is read from its flag', () => {
+      assert.deepEqual(parse(...flag)[key], parsed);
+      if (text !== null) assert.deepEqual(parse(`${option}=${text}`)[key], parsed);
+    });
+
+    test('is read from its variable', (t) => {
+      setVariable(t, variableOf(option), otherText);
+      assert.deepEqual(parse()[key], otherParsed);
+    });
+
+    test('the flag wins over the variable', (t) => {
+      setVariable(t, variableOf(option), otherText);
+      assert.deepEqual(parse(...flag)[key], parsed);
+    });
+
+    if (fallback !== undefined) {
+      test('has its default', () => {
+        assert.deepEqual(parse()[key], fallback);
+      });
+    }
+
+    for (const wrong of bad) {
+      test(`${JSON.stringify(wrong)} is refused with the option's name`, (t) => {
+        refused([`${option}=${wrong}`, ...ARGUMENTS], new RegExp(option));
+        setVariable(t, variableOf(option), wrong);
+        refused(ARGUMENTS, new RegExp(variableOf(option)));
+      });
+    }
+
+    if (text !== null) {
+      test('is refused without a value', () => {
+        refused([...ARGUMENTS, option], new RegExp(option));
+      });
+    }
+  });
+}
+
+for (const off of ['false', '0', '']) {
+  test(`--s3-path-style is off when its variable is ${JSON.stringify(off)}`, (t) => {
+    setVariable(t, 'WUNDERPROXY_S3_PATH_STYLE', off);
+    assert.equal(parse().s3PathStyle, false);
+  });
+}
+
+test('a switch whose variable is neither on nor off is refused', (t) => {
+  setVariable(t, 'WUNDERPROXY_S3_PATH_STYLE', 'yes');
+  refused(ARGUMENTS, /WUNDERPROXY_S3_PATH_STYLE=yes: expected true or false/);
+});
+
+describe('the manager API', () => {
+  test('is open to others by default once there is a token', () => {
+    assert.deepEqual(parse('--api-token-file', '/etc/token').api, tcp('0.0.0.0', 8001));
+  });
+
+  for (const address of ['0.0.0.0:8001', '[::]:8001', '192.168.1.1:8001', '[::ffff:10.0.0.1]:8001']) {
+    test(`is refused on ${address} without a token, and taken with one`, () => {
+      refused(['--api', address, ...ARGUMENTS], /--api .* needs --api-token-file: .* owns this host/);
+      assert.equal(parse('--api', address, '--api-token-file', '/etc/token').api.kind, 'tcp');
+    });
+  }
+
+  test('an address from the environment needs the token as well', (t) => {
+    setVariable(t, 'WUNDERPROXY_API', '0.0.0.0:8001');
+    refused(ARGUMENTS, /needs --api-token-file/);
+  });
+
+  for (const address of ['127.0.0.1:1', '127.8.8.8:1', '[::1]:1', 'localhost:1', 'unix:/run/api.sock']) {
+    test(`is taken on ${address} without a token`, () => {
+      assert.equal(parse('--api', address).apiTokenFile, null);
+    });
+  }
+});
+
+describe('arguments', () => {
+  test('are the bucket, the prefix and the application', () => {
+    const { bucket, prefix, app } = parse();
+    assert.deepEqual([bucket, prefix, app], ARGUMENTS);
+  });
+
+  test('may follow the word run, and options may stand anywhere', () => {
+    const config = parseCommandLine(['run', 'my-bucket', '--workers', '2', 'production', 'shop'], '1.2.3');
+    assert.deepEqual([config.bucket, config.workers, config.app], ['my-bucket', 2, 'shop']);
+  });
+
+  test('a prefix loses the slashes around it', () => {
+    assert.equal(parseCommandLine(['b', '/a/b/', 'shop'], '1').prefix, 'a/b');
+  });
+
+  const wrong: [string, string[], RegExp][] = [
+    ['none', [], /missing required argument 'bucket'/],
+    ['no application', ['b', 'p'], /missing required argument 'app'/],
+    ['one too many', [...ARGUMENTS, 'more'], /too many arguments/],
+    ['an unknown option', ['--nope', ...ARGUMENTS], /unknown option '--nope'/],
+    ['a part of an option', ['--work', '2', ...ARGUMENTS], /unknown option '--work'/],
+    [
+      'a relative directory as bucket',
+      ['file://dir', 'p', 'shop'],
+      /bucket file:\/\/dir: expected file:\/\/\/absolute/,
+    ],
+    ['a bucket with a slash', ['a/b', 'p', 'shop'], /bucket a\/b: expected/],
+    ['a prefix that climbs', ['b', 'a/../b', 'shop'], /prefix a\/\.\.\/b: expected/],
+    ['an empty prefix', ['b', '/', 'shop'], /prefix \/: expected/],
+    ['an application in capitals', ['b', 'p', 'Shop'], /app Shop: expected/],
+    ['an application that is a path', ['b', 'p', 'a/b'], /app a\/b: expected/],
+  ];
+  for (const [what, argv, message] of wrong) {
+    test(`${what} is refused`, () => {
+      refused(argv, message);
+    });
+  }
+});
+
+describe('the program', () => {
+  test('refuses a bad value with one line and status 2, and starts nothing', async (t) => {
+    const { code, stdout, stderr } = await runProgram(t, { args: ['--workers', 'many', ...ARGUMENTS] });
+    assert.equal(code, 2);
+    assert.equal(stdout, '');
+    assert.match(stderr, /^wunderproxy: [^\n]*--workers[^\n]*\n$/);
+  });
+
+  test('refuses a file that is not there with one line and status 1', async (t) => {
+    const { code, stdout, stderr } = await runProgram(t, { args: ['--cfg', '/nowhere/cfg', ...ARGUMENTS] });
+    assert.equal(code, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, /^wunderproxy: --cfg \/nowhere\/cfg: [^\n]*\n$/);
+  });
+
+  for (const flag of ['--help', '--version']) {
+    test(`${flag} is no mistake`, async (t) => {
+      const { code, stdout, stderr } = await runProgram(t, { args: [flag] });
+      assert.equal(code, 0);
+      assert.equal(stderr, '');
+      assert.match(stdout, flag === '--help' ? /--drain-timeout/ : /^\d+\.\d+\.\d+/);
+    });
+  }
+});

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { TestProgram } from './program.ts';
+
+/** What tests read of a container in `/status`. */
+export interface ContainerAnswer {
+  Hash: string;
+  Revision: string;
+  Id: string;
+  State: string;
+  Address: string | null;
+  InFlight: number;
+  Upgraded: number;
+}
+
+/** What tests read of `/status`. */
+export interface StatusAnswer {
+  Active: ContainerAnswer | null;
+  Containers: ContainerAnswer[];
+  History: { Hash: string; Revision: string }[];
+  DockerState: string;
+  StoreState: string;
+  Workers: { Id: number; Pid: number; State: string }[];
+  Totals: { Requests: number; StatusCodes: Record<string, number> };
+}
+
+const PATIENCE = 20_000;
+
+export async function statusOf(program: TestProgram): Promise<StatusAnswer> {
+  return (await program.call('GET', '/status')).json<StatusAnswer>();
+}
+
+/** Launches and switches; both must succeed. */
+export async function deploy(program: TestProgram, hash: string): Promise<void> {
+  for (const path of ['/launch', '/switch']) {
+    const answer = await program.call('POST', path, hash);
+    assert.equal(answer.status, 200, answer.text);
+  }
+}
+
+/** Which version of the test application answers. */
+export async function versionServed(program: TestProgram): Promise<string> {
+  const answer = await program.get('/');
+  assert.equal(answer.status, 200, answer.text);
+  return answer.json<{ version: string }>().version;
+}
+
+/** Status and code of a call that must fail. */
+export async function codeOf(
+  program: TestProgram,
+  method: string,
+  path: string,
+  body = '',
+): Promise<[status: number, code: string]> {
+  const answer = await program.call(method, path, body, { accept: 'application/json' });
+  const { Error: error } = answer.json<{ Error: { Code: string; Message: string } }>();
+  assert.equal(answer.headers['wunderproxy-error'], error.Code);
+  assert.ok(error.Message.length > 0);
+  return [answer.status, error.Code];
+}
+
+/**
+ * Asks again and again until the condition holds: for what no event tells. Rejects with the last thing seen after 20 s.
+ */
+export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolean): Promise<T> {
+  const deadline = performance.now() + PATIENCE;
+  for (;;) {
+    const seen = await ask();
+    if (holds(seen)) return seen;
+    if (performance.now() > deadline) throw new Error(`it did not come about; last seen: ${JSON.stringify(seen)}`);
+    await delay(20);
+  }
+}
+
+/** Resolves once so many requests are known to be in flight on containers, as the workers last reported. */
+export async function untilInFlight(program: TestProgram, count: number): Promise<void> {
+  await until(
+    async () => (await statusOf(program)).Containers.reduce((sum, each) => sum + each.InFlight, 0),
+    (inFlight) => inFlight >= count,
+  );
+}
