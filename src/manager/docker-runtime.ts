@@ -60,9 +60,10 @@ export class DockerRuntime implements ContainerRuntime {
 
   watch(onChange: (id: string | null) => void): void {
     this.#monitor = new DockerMonitor(this.#client, {
-      changed: (id, labels) => {
+      changed: (id, action, labels) => {
         if (labels[LABELS.app] === this.#app) this.#seen.add(id);
         if (this.#seen.has(id)) onChange(id);
+        if (action === 'destroy') this.#seen.delete(id);
       },
       connected: () => {
         void this.#removeStrays();
