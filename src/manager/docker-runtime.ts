@@ -23,6 +23,8 @@ const REMOVAL = { interval: 100, tries: 100 } as const;
 /** What a DockerRuntime is made of. */
 export interface DockerRuntimeOptions {
   app: string;
+  /** Name of the store and prefix: containers of another environment are left alone. */
+  environment: string;
   registryPort: number;
   /** ConfigStore's. */
   openArtifact: ConfigStore['openArtifact'];
@@ -35,6 +37,7 @@ export interface DockerRuntimeOptions {
 export class DockerRuntime implements ContainerRuntime {
   readonly kind = 'docker';
   readonly #app: string;
+  readonly #environment: string;
   readonly #registryPort: number;
   readonly #log: Logger;
   readonly #client: DockerClient;
@@ -48,6 +51,7 @@ export class DockerRuntime implements ContainerRuntime {
   /** Throws a RangeError when `dockerHost` can't be understood. */
   constructor(options: DockerRuntimeOptions) {
     this.#app = options.app;
+    this.#environment = options.environment;
     this.#registryPort = options.registryPort;
     this.#log = options.log;
     this.#client = new DockerClient(options.dockerHost);
@@ -88,7 +92,7 @@ export class DockerRuntime implements ContainerRuntime {
 
   async inspect(id: string): Promise<ContainerInfo | null> {
     const found = await this.#read((abortSignal) => this.#client.docker.getContainer(id).inspect({ abortSignal }));
-    const info = found && containerInfo(this.#app, found);
+    const info = found && containerInfo(this.#app, this.#environment, found);
     if (info) this.#seen.add(info.id);
     else this.#seen.delete(id);
     return info;
@@ -106,7 +110,7 @@ export class DockerRuntime implements ContainerRuntime {
       });
       signal.throwIfAborted();
       await this.#removeStrays();
-      const id = await this.#create(createBody(this.#app, image, exposed, request), config.Revision);
+      const id = await this.#create(createBody(this.#app, this.#environment, image, exposed, request), config.Revision);
       if (!signal.aborted) return id;
       this.#strays.add(id);
       await this.#removeStrays();

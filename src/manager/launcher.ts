@@ -110,7 +110,8 @@ export class Launcher {
   async #checkAlive(container: Container, exited: AbortController): Promise<void> {
     try {
       const info = await this.#control.runtime.inspect(container.id);
-      if (info?.running) container.address = info.address;
+      if (info?.running && info.startedAt === container.startedAt) container.address = info.address;
+      else if (info?.running) exited.abort('exited, and its restart policy started it again');
       else if (info === null) exited.abort('was removed by somebody else');
       else if (info.exitCode !== null) exited.abort(`exited with status ${info.exitCode}`);
     } catch {

@@ -170,6 +170,7 @@ function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
   }
   return new DockerRuntime({
     app: config.app,
+    environment: store.name,
     registryPort: config.registryPort,
     openArtifact: (bucket, key, signal) => store.openArtifact(bucket, key, signal),
     log,

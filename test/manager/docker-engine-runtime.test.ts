@@ -22,9 +22,10 @@ describe('containers on a Docker Engine', { timeout: 300_000 }, async () => {
     for (const { id } of await runtime.list()) await runtime.remove(id);
   });
 
-  function open(app: string): DockerRuntime {
+  function open(app: string, environment = 'test'): DockerRuntime {
     return new DockerRuntime({
       app,
+      environment,
       registryPort: docker.registryPort,
       openArtifact: () => Promise.resolve(null),
       log: createLogger('manager'),
@@ -81,6 +82,7 @@ describe('containers on a Docker Engine', { timeout: 300_000 }, async () => {
     assert.deepEqual(inspected.Config.Labels, {
       team: 'shop',
       'wunderproxy.app': docker.app,
+      'wunderproxy.environment': 'test',
       'wunderproxy.hash': 'c0ffee',
       'wunderproxy.revision': 'v1',
       'wunderproxy.port': '8000',
@@ -103,9 +105,10 @@ describe('containers on a Docker Engine', { timeout: 300_000 }, async () => {
 
   test('that belong to somebody else stay out of sight', async () => {
     const id = await create();
-    const other = open(`${docker.app}2`);
-    assert.equal(await other.inspect(id), null);
-    assert.deepEqual(await other.list(), []);
+    for (const other of [open(`${docker.app}2`), open(docker.app, 'another environment')]) {
+      assert.equal(await other.inspect(id), null);
+      assert.deepEqual(await other.list(), []);
+    }
   });
 
   test('can not take a name that somebody else has', async () => {

@@ -27,6 +27,7 @@ interface Options {
 function open(docker: TestDocker, options: Options = {}): DockerRuntime {
   return new DockerRuntime({
     app: docker.app,
+    environment: 'test',
     registryPort: options.registryPort ?? docker.registryPort,
     openArtifact: options.openArtifact ?? (() => Promise.resolve(null)),
     log: createLogger('manager'),

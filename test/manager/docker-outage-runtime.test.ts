@@ -23,6 +23,7 @@ const AT_ONCE = 1_500;
 function open(host: string, app: string): DockerRuntime {
   return new DockerRuntime({
     app,
+    environment: 'test',
     registryPort: 1,
     openArtifact: () => Promise.resolve(null),
     log: createLogger('manager'),
