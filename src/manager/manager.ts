@@ -16,6 +16,7 @@ import { Environment } from './environment.ts';
 import { Journal } from './journal.ts';
 import { openStore } from './open-store.ts';
 import { ProcessRuntime } from './process-runtime.ts';
+import { Recent, SLICE } from './recent.ts';
 import { Recovery } from './recovery.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { StateCopies } from './state-copies.ts';
@@ -65,6 +66,7 @@ class Manager {
   readonly #files: OptionFiles;
   readonly #api: Server;
   readonly #stopping = new AbortController();
+  readonly #recent = new Recent();
   #primaryHeap = 0;
 
   static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
@@ -97,6 +99,7 @@ class Manager {
       startedAt: start.startedAt,
       store: store.name,
       primaryHeap: () => this.#primaryHeap,
+      recent: () => this.#recent.slices,
     };
     const api = createApi({
       control: this.#control,
@@ -108,6 +111,7 @@ class Manager {
     this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
     this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
+    setInterval(() => this.#recent.take(this.#traffic.totals(), new Date()), SLICE).unref();
     void this.#takeUp();
   }
 
