@@ -1,5 +1,4 @@
-import { messageOf, WunderproxyError } from '../errors.ts';
-import { type Container, shortId } from './containers.ts';
+import { type Container, isOld, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
 import type { StoredConfig } from './environment.ts';
@@ -36,7 +35,7 @@ export class Adoption {
         if (!seen) await this.#takeUpContainers();
         seen = true;
         await this.#serveCurrent();
-        await this.#stopSuperseded();
+        this.#stopSuperseded();
         return;
       } catch (error) {
         log.error({ err: error, retryInMs: wait }, 'the config in service could not be taken up');
@@ -45,7 +44,7 @@ export class Adoption {
       await pause(wait, stopping);
       if (containers.active?.state === 'active') break;
     }
-    await this.#stopSuperseded();
+    this.#stopSuperseded();
   }
 
   async #takeUpContainers(): Promise<void> {
@@ -126,15 +125,9 @@ export class Adoption {
     this.#superseded.push(...unhealthy.filter((each) => each !== container));
   }
 
-  async #stopSuperseded(): Promise<void> {
+  #stopSuperseded(): void {
     for (const container of this.#superseded.splice(0)) {
-      if (container.inService || !['ready', 'failed'].includes(container.state)) continue;
-      try {
-        await this.#deployments.drains.stop(container, '', 'it had been superseded when wunderproxy ended');
-      } catch (error) {
-        if (!(error instanceof WunderproxyError)) throw error;
-        this.#control.log.warn({ why: messageOf(error) }, 'a superseded container is still there');
-      }
+      if (isOld(container)) this.#deployments.drains.beginLeftOver(container);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { messageOf, WunderproxyError } from '../errors.ts';
-import { type Container, routeTarget } from './containers.ts';
+import { type Container, isOld, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
@@ -276,9 +276,4 @@ export class Deployments {
 export interface Switched {
   container: Container;
   previous: Container | null;
-}
-
-/** Whether it is neither in service, nor on the way there, nor draining. */
-function isOld(container: Container): boolean {
-  return !container.inService && container.drain === null && ['ready', 'failed'].includes(container.state);
 }

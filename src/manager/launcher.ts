@@ -125,7 +125,7 @@ export class Launcher {
     try {
       await runtime.remove(id);
     } catch (error) {
-      // Its mark says `launching`, so the next start, or the engine's return, removes it.
+      // Its mark says `launching`, so it is removed when the engine is back, or by the next start.
       log.error({ err: error, container: shortId(id) }, 'a container that failed to launch could not be removed yet');
     }
     if (container) containers.forget(container);

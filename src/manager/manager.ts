@@ -117,7 +117,7 @@ class Manager {
 
   /** What runs is taken up first; only then do changes of containers mean anything. */
   async #takeUp(): Promise<void> {
-    const recovery = new Recovery(this.#control, this.#deployments.drains);
+    const recovery = new Recovery(this.#control, this.#deployments);
     this.#runtime.watch((id) => void recovery.look(id));
     void this.#readHistory();
     await new Adoption(this.#control, this.#deployments).run();

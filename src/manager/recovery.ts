@@ -3,6 +3,7 @@ import { type Container, routeTarget, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Drains } from './drains.ts';
 import { probeFor, ProbeLog, probeUntilHealthy } from './health.ts';
+import type { Launcher } from './launcher.ts';
 import type { ContainerInfo } from './runtime.ts';
 import { messageOf } from '../errors.ts';
 
@@ -13,12 +14,14 @@ import { messageOf } from '../errors.ts';
 export class Recovery {
   readonly #control: Control;
   readonly #drains: Drains;
+  readonly #launching: (hash: string) => boolean;
   /** Containers that were restarted and are probed until they are healthy again. */
   readonly #recovering = new Map<string, AbortController>();
 
-  constructor(control: Control, drains: Drains) {
+  constructor(control: Control, { drains, launcher }: { drains: Drains; launcher: Launcher }) {
     this.#control = control;
     this.#drains = drains;
+    this.#launching = (hash) => launcher.running.has(hash);
   }
 
   /** Looks at one container, or at all (null). Never rejects: an engine that does not answer calls again later. */
@@ -27,14 +30,25 @@ export class Recovery {
     try {
       const known = id === null ? containers.all() : [containers.get(id)].filter((each) => each !== null);
       for (const container of known) await this.#compare(container, await runtime.inspect(container.id));
+      if (id === null) await this.#removeStrays();
     } catch (error) {
       log.warn({ why: messageOf(error) }, 'the state of containers is not known at the moment');
     }
   }
 
+  /** Containers of launches that failed while their engine was out of reach. */
+  async #removeStrays(): Promise<void> {
+    const { containers, runtime, log } = this.#control;
+    for (const { id, hash, mark, revision } of await runtime.list()) {
+      if (mark !== 'launching' || containers.get(id) || this.#launching(hash)) continue;
+      log.warn({ container: shortId(id), revision }, 'a launch has left its container: it goes');
+      await runtime.remove(id);
+    }
+  }
+
   async #compare(container: Container, info: ContainerInfo | null): Promise<void> {
-    // A launch and a stop look after their container themselves.
-    if (container.state === 'stopping') return;
+    // A launch, a drain and a stop look after their container themselves.
+    if (container.state === 'stopping' || container.drain !== null) return;
     if (container.state === 'starting' && !this.#recovering.has(container.id)) return;
     if (!info?.running) return this.#ended(container, info);
     const restarted = info.startedAt !== container.startedAt || container.state === 'failed';
@@ -49,8 +63,6 @@ export class Recovery {
     this.#recovering.get(container.id)?.abort();
     const { containers } = this.#control;
     container.address = null;
-    // Its requests break by themselves, then the drain stops and removes what is left.
-    if (container.state === 'draining') return;
     const why = info === null ? 'it was removed' : `it exited with status ${info.exitCode}`;
     containers.change(container, 'failed', why);
     if (container.inService) await this.#direct(null);
@@ -58,7 +70,6 @@ export class Recovery {
   }
 
   async #restarted(container: Container): Promise<void> {
-    if (container.state === 'draining') return;
     this.#recovering.get(container.id)?.abort();
     const given = new AbortController();
     this.#recovering.set(container.id, given);
