@@ -1,24 +1,44 @@
-import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { join } from 'node:path';
+import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { type ConfigOptions, encode } from './deployable.ts';
 import { dockerForTest, type TestDocker } from './docker.ts';
 import type { Cleanup } from './processes.ts';
 import { startProgram, type TestProgram } from './program.ts';
 import { s3ForTest, type TestS3 } from './s3.ts';
+import { Tap } from './tap.ts';
 
 const PREFIX = 'test/docker';
+
+/** How a program is to be started. */
+export interface StartOptions {
+  args?: string[];
+  /** May lead it through a tap. */
+  dockerHost?: string;
+  /** May lead it through a tap. */
+  endpoint?: string;
+  /** Default: the deployment's own, which every start shares. */
+  stateDir?: string;
+}
+
+/** A deployment as `history.json` has it. */
+export interface HistoryEntry {
+  Revision: string;
+  DeployedBy: string;
+  Hash: string;
+}
 
 /** Real parts for deployments on Docker: engine, registry, S3, and the program on top. */
 export class DockerDeployment {
   readonly docker: TestDocker;
   readonly s3: TestS3;
+  readonly stateDir: string;
   readonly #t: Cleanup;
-  readonly #stateDir: string;
 
   constructor(t: Cleanup, docker: TestDocker, s3: TestS3, stateDir: string) {
     this.#t = t;
     this.docker = docker;
     this.s3 = s3;
-    this.#stateDir = stateDir;
+    this.stateDir = stateDir;
   }
 
   /** Builds this version's image, pushes it and stores its launch config; resolves to the hash. */
@@ -41,24 +61,65 @@ export class DockerDeployment {
     await client.send(new PutObjectCommand({ Bucket: bucket, Key: `${PREFIX}/${key}`, Body: bytes }));
   }
 
-  /** Starts the program; `dockerHost` and `endpoint` may lead it through a tap. */
+  /** An object of the environment, as JSON. */
+  async read<T>(key: string): Promise<T> {
+    const { bucket, client } = this.s3;
+    const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: `${PREFIX}/${key}` }));
+    return JSON.parse((await Body?.transformToString()) ?? '') as T;
+  }
+
+  /** The revision that `current.json` names. */
+  async current(): Promise<string> {
+    return (await this.read<{ Revision: string }>('current.json')).Revision;
+  }
+
+  /** Revisions in `history.json`, oldest first. */
+  async history(): Promise<string[]> {
+    return (await this.read<HistoryEntry[]>('history.json')).map(({ Revision }) => Revision);
+  }
+
+  /** Starts the program. */
   async start({
     args = [],
     dockerHost = this.docker.host,
     endpoint = this.s3.endpoint,
-  }: { args?: string[]; dockerHost?: string; endpoint?: string } = {}): Promise<TestProgram> {
+    stateDir = this.stateDir,
+  }: StartOptions = {}): Promise<TestProgram> {
     const s3 = ['--s3-endpoint', endpoint, '--s3-path-style'];
     const options = ['--workers', '2', '--registry-port', String(this.docker.registryPort), ...s3, ...args];
     return startProgram(this.#t, {
       args: [...options, this.s3.bucket, PREFIX, this.docker.app],
       env: { ...this.s3.env, DOCKER_HOST: dockerHost },
-      stateDir: this.#stateDir,
+      stateDir,
     });
+  }
+
+  /** Puts a tap in front of Docker and one in front of S3. */
+  async tapped(): Promise<Taps> {
+    const socketPath = this.docker.host.slice('unix://'.length);
+    const path = join(this.stateDir, 'tap.sock');
+    const docker = await Tap.start(this.#t, { socketPath }, path);
+    const s3 = await Tap.start(this.#t, { url: this.s3.endpoint });
+    return { docker, s3, start: { dockerHost: `unix://${path}`, endpoint: s3.url } };
   }
 }
 
-/** Everything is cleared away when the test ends. */
+/** Between a program that is started with `start` and its Docker and S3. */
+export interface Taps {
+  docker: Tap;
+  s3: Tap;
+  start: StartOptions;
+}
+
+/**
+ * Everything is cleared away when the test ends: the programs and taps first, so that no program is at work on what is
+ * being removed.
+ */
 export async function dockerDeployment(t: Cleanup, stateDir: string): Promise<DockerDeployment> {
+  const ends: (() => Promise<void> | void)[] = [];
+  t.after(async () => {
+    for (const end of ends) await end();
+  });
   const docker = await dockerForTest(t);
-  return new DockerDeployment(t, docker, await s3ForTest(t), stateDir);
+  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, await s3ForTest(t), stateDir);
 }
