@@ -48,6 +48,8 @@ export interface Status {
     ConnectionsClosed: number;
     StatusCodes: Record<string, number>;
   };
+  /** What request and response bodies take up at the moment. */
+  Buffers: { MemoryBytes: number; SpoolBytes: number; SpoolFiles: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
   Certificates: [];
@@ -90,6 +92,11 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       ConnectionsAccepted: totals.connectionsAccepted,
       ConnectionsClosed: totals.connectionsClosed,
       StatusCodes: totals.statusCodes,
+    },
+    Buffers: {
+      MemoryBytes: totals.buffers.memoryBytes,
+      SpoolBytes: totals.buffers.spoolBytes,
+      SpoolFiles: totals.buffers.spoolFiles,
     },
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
