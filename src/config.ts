@@ -1,20 +1,22 @@
 import { accessSync, constants } from 'node:fs';
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, type Option } from 'commander';
+import { option, UsageError } from './option.ts';
+import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
 import {
   formatListenAddress,
   isLocal,
   type ListenAddress,
   parseDuration,
   parseListenAddress,
-  parseSize,
   parseWhole,
 } from './units.ts';
-import { parseCidr } from './cidr.ts';
+
+export { UsageError };
 
 /** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
-export interface Config {
+export interface Config extends TrafficConfig {
   bucket: string;
   prefix: string;
   app: string;
@@ -32,60 +34,14 @@ export interface Config {
   user: string | null;
   drainTimeout: number;
   launchTimeout: number;
-  maxBody: number;
-  trustedProxies: string[];
   s3Endpoint: string | null;
   s3PathStyle: boolean;
   stateDir: string;
 }
 
-/** A command line that can't be carried out: one line for stderr and the exit status. Status 0: help or version. */
-export class UsageError extends Error {
-  readonly exitCode: number;
-  constructor(message: string, exitCode = 2) {
-    super(message);
-    this.name = 'UsageError';
-    this.exitCode = exitCode;
-  }
-}
-
 const EPILOGUE = `
 Every option can also be given as WUNDERPROXY_<NAME_IN_CAPS> in the environment (--drain-timeout is
 WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h. Sizes: 512KiB 100MiB 1GiB.`;
-
-/** Lets commander say which option a bad value was given for. */
-function by<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parse(text);
-    } catch (error) {
-      throw new InvalidArgumentError(`${(error as Error).message}.`);
-    }
-  };
-}
-
-function option<T>(
-  flags: string,
-  description: string,
-  parse?: (text: string) => T,
-  fallback?: T,
-  shown?: string,
-): Option {
-  const made = new Option(flags, description);
-  const variable = `WUNDERPROXY_${made.name().toUpperCase().replaceAll('-', '_')}`;
-  if (!made.isBoolean() || isSwitchedOn(variable)) made.env(variable);
-  if (parse) made.argParser(by(parse));
-  if (fallback !== undefined) made.default(fallback, shown);
-  return made;
-}
-
-/** Commander takes a switch's variable for on whatever it holds. Throws UsageError. */
-function isSwitchedOn(variable: string): boolean {
-  const value = process.env[variable] ?? 'true';
-  if (/^(true|1)$/.test(value)) return true;
-  if (/^(false|0|)$/.test(value)) return false;
-  throw new UsageError(`${variable}=${value}: expected true or false`);
-}
 
 /** All options, in the order of `--help` and of README's table. */
 export function options(): Option[] {
@@ -122,8 +78,7 @@ export function options(): Option[] {
       60_000,
       '60s',
     ),
-    option('--max-body <size>', 'request bodies over it get 413', parseSize, 100 * 2 ** 20, '100MiB'),
-    option('--trusted-proxies <cidr,...>', 'peers whose X-Forwarded-* are believed', parseCidrList),
+    ...trafficOptions(),
     option('--s3-endpoint <url>', 'another S3 than AWS (Ceph, MinIO, ...)', parseEndpoint),
     option('--s3-path-style', 'address buckets by path instead of by host name'),
     option(
@@ -133,22 +88,13 @@ export function options(): Option[] {
   ];
 }
 
-function parseCidrList(text: string): string[] {
-  const list = text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-  for (const cidr of list) parseCidr(cidr);
-  return list;
-}
-
 function parseEndpoint(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
     throw new RangeError('expected an http or https URL');
   return text;
 }
 
-interface RawOptions {
+interface RawOptions extends RawTraffic {
   proxy: ListenAddress;
   tls: ListenAddress;
   api?: ListenAddress;
@@ -160,8 +106,6 @@ interface RawOptions {
   user?: string;
   drainTimeout: number;
   launchTimeout: number;
-  maxBody: number;
-  trustedProxies?: string[];
   s3Endpoint?: string;
   s3PathStyle?: boolean;
   stateDir?: string;
@@ -222,8 +166,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     user: raw.user ?? (process.getuid?.() === 0 ? 'nobody' : null),
     drainTimeout: raw.drainTimeout,
     launchTimeout: raw.launchTimeout,
-    maxBody: raw.maxBody,
-    trustedProxies: raw.trustedProxies ?? [],
+    ...trafficConfig(raw),
     s3Endpoint: raw.s3Endpoint ?? null,
     s3PathStyle: raw.s3PathStyle ?? false,
     stateDir: raw.stateDir ?? defaultStateDir(),

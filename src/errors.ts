@@ -7,9 +7,10 @@
 const CATALOGUE = {
   // What a request for the application meets (CONTRACT: "What a request meets").
   bad_request: { status: 400, message: 'The request is not valid HTTP.', retryable: false },
-  request_timeout: { status: 408, message: 'The request was not complete in time.', retryable: false },
+  header_timeout: { status: 408, message: 'The request headers were not complete in time.', retryable: true },
+  body_timeout: { status: 408, message: 'The request body stopped coming.', retryable: true },
+  body_too_slow: { status: 408, message: 'The request body came too slowly.', retryable: true },
   method_not_allowed: { status: 405, message: 'This method is not allowed here.', retryable: false },
-  length_required: { status: 411, message: 'The length of the request body is needed.', retryable: false },
   body_too_large: { status: 413, message: 'The request body is too large.', retryable: false },
   uri_too_long: { status: 414, message: 'The request target is too long.', retryable: false },
   expectation_failed: {
@@ -17,7 +18,10 @@ const CATALOGUE = {
     message: 'The expectation in the Expect header can not be met.',
     retryable: false,
   },
+  wrong_host: { status: 421, message: 'This host is not served here.', retryable: true },
   headers_too_large: { status: 431, message: 'The request headers are too large.', retryable: false },
+  write_timeout: { status: 499, message: 'The client did not read its answer.', retryable: false },
+  tunnel_timeout: { status: 499, message: 'Nothing went through the tunnel for a long time.', retryable: false },
   client_closed: { status: 499, message: 'The client went away before it was answered.', retryable: false },
   internal_error: { status: 500, message: 'Something went wrong in the proxy.', retryable: false },
   upstream_refused: { status: 502, message: 'The application can not be reached.', retryable: true },
@@ -28,12 +32,14 @@ const CATALOGUE = {
     retryable: false,
   },
   no_active_container: { status: 503, message: 'No version of the application is in service.', retryable: true },
+  buffers_full: { status: 503, message: 'There is no room for the request body at the moment.', retryable: true },
   upstream_connect_timeout: {
     status: 504,
     message: 'The application did not accept a connection in time.',
     retryable: true,
   },
   upstream_timeout: { status: 504, message: 'The application did not answer in time.', retryable: false },
+  upstream_stalled: { status: 504, message: 'The application stopped in the middle of its answer.', retryable: false },
   drain_timeout: { status: 504, message: 'The application was replaced before it had answered.', retryable: false },
 
   // What a caller of the manager's API meets (CONTRACT: "Manager API").

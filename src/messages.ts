@@ -85,6 +85,8 @@ export interface WorkerStats {
   latency: LatencyCounts;
   /** Finished requests, and the seconds they took together, since the active container last changed. */
   sinceSwitch: { requests: number; seconds: number };
+  /** What bodies take up at the moment. */
+  buffers: { memoryBytes: number; spoolBytes: number; spoolFiles: number };
   /** In bytes. */
   heapUsed: number;
 }
@@ -93,14 +95,41 @@ export interface WorkerStats {
 export interface WorkerTimeouts {
   /** A request's head, from its first byte (or the connection's begin) to its last. */
   header: number;
+  /** Between two pieces of a request's body. */
+  body: number;
   /** An idle client connection. */
   keepAlive: number;
+  /** A client that reads nothing of its response. */
+  write: number;
   /** A connection to the container. */
   connect: number;
   /** The head of the container's response. */
   response: number;
   /** Between two pieces of the container's response. */
   responseIdle: number;
+  /** A tunnel without traffic. */
+  tunnel: number;
+}
+
+/** What clients of one worker may ask for. */
+export interface WorkerLimits {
+  /** Of a request's body, in bytes. */
+  body: number;
+  /** What a request's body must bring on average, in bytes per second. */
+  bodyRate: number;
+  connections: number;
+  connectionsPerAddress: number | null;
+}
+
+/** Where bodies wait in one worker; sizes in bytes. */
+export interface WorkerSpool {
+  directory: string;
+  /** Memory of one body. */
+  bodyMemory: number;
+  /** Memory of all bodies. */
+  totalMemory: number;
+  /** All files. */
+  totalDisk: number;
 }
 
 /** What a worker must know: nothing that is worth stealing. */
@@ -112,9 +141,11 @@ export interface WorkerConfig {
   /** Whom to become once everything is loaded, or null to stay. */
   user: { uid: number; gid: number } | null;
   trustedProxies: string[];
-  maxBodyBytes: number;
-  /** Those that differ from the defaults. */
-  timeouts?: Partial<WorkerTimeouts>;
+  /** Host names in lower case that are served; empty: any. */
+  hosts: string[];
+  limits: WorkerLimits;
+  spool: WorkerSpool;
+  timeouts: WorkerTimeouts;
 }
 
 /** From the primary to a worker. */

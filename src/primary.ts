@@ -4,6 +4,7 @@ import { createLogger, type Logger } from './log.ts';
 import type { FromEngine, FromManager, FromWorker, ToEngine, ToManager, WorkerConfig } from './messages.ts';
 import { Respawn } from './respawn.ts';
 import { bind, type BoundListener } from './sockets.ts';
+import { workerSettings } from './traffic-options.ts';
 import { WorkerPool } from './worker-pool.ts';
 
 /** Workers wait so long (ms) for the first word of the manager, then they serve what they have: 503. */
@@ -61,12 +62,11 @@ export class Primary {
     this.#log = createLogger('primary');
     this.#proxy = proxy;
     this.#api = api;
-    const { trustedProxies, maxBody } = config;
     this.#pool = new WorkerPool(
       {
         fds: proxy.fds,
         env: harmlessEnvironment(),
-        config: { user, trustedProxies, maxBodyBytes: maxBody },
+        config: { user, ...workerSettings(config, config.workers) },
         retireTimeout: config.drainTimeout,
       },
       {

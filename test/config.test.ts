@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
 import { runProgram } from './support/program.ts';
@@ -98,12 +98,118 @@ const CASES: Record<string, OptionCase> = {
     fallback: 100 * 2 ** 20,
     bad: ['1GB', 'unlimited', '-1'],
   },
+  '--buffer-memory': {
+    key: 'bufferMemory',
+    value: ['64KiB', 2 ** 16],
+    other: ['0B', 0],
+    fallback: 2 ** 20,
+    bad: ['1MB', '-1'],
+  },
+  '--buffer-memory-total': {
+    key: 'bufferMemoryTotal',
+    value: ['1GiB', 2 ** 30],
+    other: ['16MiB', 2 ** 24],
+    fallback: 256 * 2 ** 20,
+    bad: ['much'],
+  },
+  '--spool-dir': {
+    key: 'spoolDir',
+    value: ['/var/spool/wunderproxy', '/var/spool/wunderproxy'],
+    other: ['/mnt/spool', '/mnt/spool'],
+    fallback: tmpdir(),
+    bad: ['spool', './spool'],
+  },
+  '--spool-max': {
+    key: 'spoolMax',
+    value: ['1TiB', 2 ** 40],
+    other: ['0', 0],
+    fallback: 10 * 2 ** 30,
+    bad: ['10 GiB'],
+  },
   '--trusted-proxies': {
     key: 'trustedProxies',
     value: ['10.0.0.0/8, 192.168.1.1,fd00::/8', ['10.0.0.0/8', '192.168.1.1', 'fd00::/8']],
     other: ['127.0.0.1', ['127.0.0.1']],
     fallback: [],
     bad: ['10.0.0.0/33', 'example.com', '10.0.0.0/8;192.168.0.0/16'],
+  },
+  '--host': {
+    key: 'host',
+    value: ['Shop.example, www.shop.example,[::1]', ['shop.example', 'www.shop.example', '[::1]']],
+    other: ['localhost', ['localhost']],
+    fallback: [],
+    bad: ['shop.example:80', 'https://shop.example', 'a b'],
+  },
+  '--max-connections': {
+    key: 'maxConnections',
+    value: ['500', 500],
+    other: ['1', 1],
+    fallback: 10_000,
+    bad: ['0', 'many'],
+  },
+  '--max-connections-per-ip': {
+    key: 'maxConnectionsPerIp',
+    value: ['50', 50],
+    other: ['1', 1],
+    fallback: null,
+    bad: ['0', '1.5'],
+  },
+  '--body-rate': { key: 'bodyRate', value: ['1KiB', 1_024], other: ['0', 0], fallback: 500, bad: ['500B/s'] },
+  '--header-timeout': {
+    key: 'headerTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 30_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--body-timeout': {
+    key: 'bodyTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 60_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--keep-alive-timeout': {
+    key: 'keepAliveTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 75_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--write-timeout': {
+    key: 'writeTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 60_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--connect-timeout': {
+    key: 'connectTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 3_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--response-timeout': {
+    key: 'responseTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 60_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--response-idle-timeout': {
+    key: 'responseIdleTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 60_000,
+    bad: ['0s', '60', 'soon'],
+  },
+  '--tunnel-timeout': {
+    key: 'tunnelTimeout',
+    value: ['1500ms', 1_500],
+    other: ['2h', 7_200_000],
+    fallback: 3_600_000,
+    bad: ['0s', '60', 'soon'],
   },
   '--s3-endpoint': {
     key: 's3Endpoint',

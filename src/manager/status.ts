@@ -56,6 +56,8 @@ export interface Status {
   Recent: readonly RecentSlice[];
   /** From the request's head to the last byte of the response handed to the client, since the start. */
   Latency: LatencySummary;
+  /** What request and response bodies take up at the moment. */
+  Buffers: { MemoryBytes: number; SpoolBytes: number; SpoolFiles: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
   Certificates: [];
@@ -102,6 +104,11 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     },
     Recent: about.recent(),
     Latency: summarize(totals.latency),
+    Buffers: {
+      MemoryBytes: totals.buffers.memoryBytes,
+      SpoolBytes: totals.buffers.spoolBytes,
+      SpoolFiles: totals.buffers.spoolFiles,
+    },
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
     }),

@@ -28,6 +28,7 @@ const NOTHING: TrafficTotals = {
   statusCodes: {},
   latency: {},
   sinceSwitch: { requests: 0, seconds: 0 },
+  buffers: { memoryBytes: 0, spoolBytes: 0, spoolFiles: 0 },
   heapUsed: 0,
 };
 
@@ -121,7 +122,8 @@ export class Traffic {
       if (workers.some((worker) => worker.id === id)) continue;
       this.#stats.delete(id);
       // What it had open and in memory ended with it; what it had counted stays counted.
-      const ended = { states: NOTHING.states, heapUsed: 0, connectionsClosed: stats.connectionsAccepted };
+      const { states, buffers, heapUsed } = NOTHING;
+      const ended = { states, buffers, heapUsed, connectionsClosed: stats.connectionsAccepted };
       this.#ofDeadWorkers = add(this.#ofDeadWorkers, { ...stats, ...ended });
     }
     this.#look();
@@ -185,6 +187,11 @@ function add(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
     sinceSwitch: {
       requests: a.sinceSwitch.requests + b.sinceSwitch.requests,
       seconds: a.sinceSwitch.seconds + b.sinceSwitch.seconds,
+    },
+    buffers: {
+      memoryBytes: a.buffers.memoryBytes + b.buffers.memoryBytes,
+      spoolBytes: a.buffers.spoolBytes + b.buffers.spoolBytes,
+      spoolFiles: a.buffers.spoolFiles + b.buffers.spoolFiles,
     },
     heapUsed: a.heapUsed + b.heapUsed,
   };

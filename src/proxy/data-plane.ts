@@ -1,28 +1,25 @@
 import type { Logger } from '../log.ts';
-import type { FromWorker, Route, WorkerConfig, WorkerStats, WorkerTimeouts } from '../messages.ts';
+import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
 import { trustIn } from './headers.ts';
 import { Listener } from './listener.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
 import { Router } from './router.ts';
+import { Spool } from './spool.ts';
+import { Sweeper } from './sweeper.ts';
 
 const STATS_INTERVAL = 1_000;
 
-/** Unless the configuration says otherwise. */
-const TIMEOUTS: WorkerTimeouts = {
-  header: 30_000,
-  keepAlive: 75_000,
-  connect: 3_000,
-  response: 60_000,
-  responseIdle: 60_000,
-};
+/** Deadlines are looked at this often (ms), or four times within the shortest one. */
+const SWEEP_INTERVAL = 1_000;
 
 /** Everything that one worker process does, apart from being a process. */
 export class DataPlane {
   readonly #config: WorkerConfig;
   readonly #log: Logger;
   readonly #send: (message: FromWorker) => void;
-  readonly #account = new Account();
+  readonly #account: Account;
+  readonly #spool: Spool;
   readonly #router: Router;
   readonly #listener: Listener;
   #version: number;
@@ -39,16 +36,27 @@ export class DataPlane {
     this.#config = config;
     this.#log = log;
     this.#send = send;
-    const timeouts = { ...TIMEOUTS, ...config.timeouts };
+    const { timeouts, limits } = config;
+    this.#account = new Account(log);
+    this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
       account: this.#account,
-      limits: { maxBody: config.maxBodyBytes },
+      spool: this.#spool,
+      sweeper,
+      limits: {
+        body: limits.body,
+        bodyRate: limits.bodyRate,
+        bodyTimeout: timeouts.body,
+        hosts: config.hosts.length === 0 ? null : new Set(config.hosts),
+      },
+      tunnelTimeout: timeouts.tunnel,
       trust: trustIn(config.trustedProxies),
       log,
     };
-    this.#listener = new Listener(timeouts, {
+    this.#listener = new Listener(timeouts, limits, sweeper, {
       serve: (exchange) => void serve(exchange, context),
       refuse: (exchange, code) => void refuse(exchange, code, context),
       onEmpty: () => {
@@ -62,9 +70,17 @@ export class DataPlane {
 
   /** Accepts connections from now on and says so. */
   async listen(): Promise<void> {
+    this.#checkSpool();
     await this.#listener.listen(this.#config.proxyFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
     this.#send({ type: 'listening' });
+  }
+
+  /** Small bodies need no disk, so a folder that can't be used is no reason not to serve; but somebody must know. */
+  #checkSpool(): void {
+    const problem = this.#spool.check();
+    if (problem !== null)
+      this.#log.error({ cause: problem }, 'the spool folder can not be used: large bodies are refused');
   }
 
   /** Works by this route when it returns, and acknowledges it. */
@@ -109,6 +125,7 @@ export class DataPlane {
       connectionsAccepted: this.#listener.accepted,
       connectionsClosed: this.#listener.closed,
       ...this.#account.snapshot(),
+      buffers: this.#spool.use,
       heapUsed: process.memoryUsage().heapUsed,
     };
   }

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
@@ -14,7 +15,7 @@ export interface Upgraded {
   readonly target: Target;
   /** To be called once the tunnel is counted: until then the request counts as in flight. */
   readonly release: () => void;
-  readonly socket: Duplex;
+  readonly socket: Socket;
   readonly reason: string;
   readonly fields: string[];
 }
@@ -27,6 +28,7 @@ export type Answer = UpstreamResponse | Upgraded;
  * `upstream_timeout`, `drain_timeout` or `client_closed`.
  *
  * @param fields what the container gets (see headers.ts)
+ * @param body released as soon as it is not needed any more
  */
 export function dispatch(
   exchange: Exchange,
@@ -61,6 +63,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   readonly #exchange: Exchange;
   readonly #router: Router;
   readonly #options: Dispatcher.DispatchOptions;
+  readonly #body: StoredBody | null;
   readonly #resolve: (answer: Answer) => void;
   readonly #reject: (error: WunderproxyError) => void;
   #phase: Phase = 'waiting';
@@ -91,7 +94,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#resolve = resolve;
     this.#reject = reject;
     const { method, target, upgrade } = exchange.head;
-    this.#options = { method, path: target, headers: fields, body: body === null ? null : body.bytes, upgrade };
+    this.#options = { method, path: target, headers: fields, upgrade };
+    this.#body = body;
   }
 
   start(): void {
@@ -108,6 +112,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#target = target;
     this.#dispatchedAt = performance.now();
     target.claim(this);
+    this.#options.body = this.#body === null ? null : this.#body.open();
     this.#connection = target.takeConnection(this.#retried);
     this.#connection.client.dispatch(this.#options, this);
   }
@@ -143,7 +148,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     if (parsed === null) return this.#abort('upstream_malformed');
     this.#phase = 'answered';
     const head = { status, reason: reasonPhrase(statusText), fields: parsed.fields, length: parsed.length };
-    this.#response = new UpstreamResponse(head, this);
+    this.#response = new UpstreamResponse(head, parsed.live, this);
     this.#resolve(this.#response);
   }
 
@@ -161,7 +166,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     const trailers = (controller.rawTrailers ?? []) as Buffer[];
     this.#leave(true);
-    this.#phase = 'over';
+    this.#end();
     this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
   }
 
@@ -178,8 +183,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
       if (this.#phase !== 'over') this.#fail('upstream_malformed');
       return;
     }
-    this.#phase = 'over';
-    this.#resolve({ target, socket, reason: STATUS_CODES[101] ?? '', fields, release: () => this.#leave(false) });
+    this.#end();
+    this.#resolve({
+      target,
+      socket: socket as Socket,
+      reason: STATUS_CODES[101] ?? '',
+      fields,
+      release: () => this.#leave(false),
+    });
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -205,7 +216,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   #codeFor(error: Error): ErrorCode {
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (this.#phase === 'waiting') return code === 'ETIMEDOUT' ? 'upstream_connect_timeout' : 'upstream_refused';
-    if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_timeout';
+    if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'upstream_timeout';
+    if (code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_stalled';
     if (isConnectionLoss(error)) return 'upstream_broken';
     // What else may come from undici is about a response that it can't read; anything else is a mistake of ours.
     const unreadable = error.name === 'HTTPParserError' || code.startsWith('UND_ERR_') || error === MALFORMED;
@@ -229,9 +241,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     target.release(this);
   }
 
+  #end(): void {
+    this.#phase = 'over';
+    this.#body?.release();
+  }
+
   #fail(code: ErrorCode, cause?: Error): void {
     const answered = this.#phase === 'answered';
-    this.#phase = 'over';
+    this.#end();
     if (answered) this.#response?.fail(code);
     else this.#reject(new WunderproxyError(code, { cause }));
   }

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 
 /** Header or trailer fields in the order of the wire: name, value, name, value, … as Latin-1 text. */
@@ -86,6 +86,8 @@ export interface Exchange {
   readonly status: number;
   /** Nothing can be written any more: the response is complete or the client is gone. */
   readonly over: boolean;
+  /** Why the connection was broken, when that is not the doing of a stage or of the client. */
+  readonly failure: ErrorCode | null;
   /** Resolves when the last byte of the response was handed to the kernel, or the connection is broken. */
   readonly finished: Promise<void>;
 
@@ -102,7 +104,7 @@ export interface Exchange {
   /** The connection can't be used after this response. */
   close(): void;
   /** Sends 101 and hands over the connection, with what the client has sent since its request. */
-  switchProtocols(reason: string, fields: Fields): Duplex;
+  switchProtocols(reason: string, fields: Fields): Socket;
   /** Breaks the connection, so that an unfinished response can't be taken for a whole one. */
   abort(): void;
 }

@@ -159,6 +159,8 @@ export interface UpstreamFields {
   fields: string[];
   /** Content-Length, or null when it gave none. */
   length: number | null;
+  /** Whether every piece is wanted by the client as soon as it is there, however slowly it reads. */
+  live: boolean;
 }
 
 /**
@@ -171,6 +173,7 @@ export function responseFields(raw: readonly Buffer[], now: number): UpstreamFie
   let length: number | null = null;
   let chunked = false;
   let dated = false;
+  let live = false;
   let connection: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i]?.toString('latin1') ?? '';
@@ -189,14 +192,28 @@ export function responseFields(raw: readonly Buffer[], now: number): UpstreamFie
       }
       continue;
     }
-    if (lower === 'date') dated = true;
+    if (lower === 'date') {
+      dated = true;
+    } else if (lower === 'content-type') {
+      live ||= mediaType(value) === 'text/event-stream';
+    } else if (lower === 'x-accel-buffering') {
+      // nginx' way to say it; meant for the proxy only.
+      live ||= value.toLowerCase() === 'no';
+      continue;
+    }
     fields.push(name, value);
     names.push(lower);
   }
   if (chunked && length !== null) return null;
   // RFC 9110 section 6.6.1: a response without a date gets the time at which it was received.
   if (!dated) fields.push('Date', httpDate(now));
-  return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length };
+  return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length, live };
+}
+
+/** The type without its parameters, in lower case (RFC 9110 section 8.3.1). */
+function mediaType(value: string): string {
+  const semicolon = value.indexOf(';');
+  return trimWhitespace(semicolon === -1 ? value : value.slice(0, semicolon)).toLowerCase();
 }
 
 function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import type { ErrorCode } from '../errors.ts';
 import type {
   BodySink,
   BodySource,
@@ -22,6 +22,8 @@ export interface ExchangeConnection {
   takeHeld(): Buffer | null;
   /** Bytes that belong to what comes after this exchange. */
   giveBack(rest: Buffer): void;
+  /** The client does not keep up with what is written. */
+  onBlocked(): void;
   /** The exchange is over and all of its response is with the kernel. */
   onExchangeEnd(keepAlive: boolean): void;
   /** Lets go of the socket for a tunnel. */
@@ -45,6 +47,7 @@ export class Http1Exchange implements Exchange, BodySource {
   owner: ExchangeOwner | null = null;
   status = 0;
   over = false;
+  failure: ErrorCode | null = null;
   readonly #connection: ExchangeConnection;
   readonly #socket: Socket;
   readonly #http10: boolean;
@@ -174,6 +177,12 @@ export class Http1Exchange implements Exchange, BodySource {
 
   write(chunk: Buffer): boolean {
     if (this.over || chunk.length === 0) return true;
+    const ready = this.#writeFramed(chunk);
+    if (!ready) this.#connection.onBlocked();
+    return ready;
+  }
+
+  #writeFramed(chunk: Buffer): boolean {
     if (this.#left !== null) {
       // What goes beyond the announced length would be read as the next response.
       const allowed = Math.min(chunk.length, this.#left);
@@ -197,8 +206,9 @@ export class Http1Exchange implements Exchange, BodySource {
   }
 
   #end(): void {
-    if (this.#socket.writableLength === 0) this.#onFlushed();
-    else this.#socket.write(EMPTY, () => this.#onFlushed());
+    if (this.#socket.writableLength === 0) return this.#onFlushed();
+    this.#connection.onBlocked();
+    this.#socket.write(EMPTY, () => this.#onFlushed());
   }
 
   #onFlushed(): void {
@@ -213,7 +223,7 @@ export class Http1Exchange implements Exchange, BodySource {
     this.#keepAlive = false;
   }
 
-  switchProtocols(reason: string, fields: Fields): Duplex {
+  switchProtocols(reason: string, fields: Fields): Socket {
     this.status = 101;
     this.#socket.write(`${headText(101, reason, fields)}\r\n`, 'latin1');
     this.#connection.hijack();
@@ -221,6 +231,13 @@ export class Http1Exchange implements Exchange, BodySource {
     this.over = true;
     this.#finish();
     return this.#socket;
+  }
+
+  /** As `abort`, for a reason that is to be told. */
+  giveUp(code: ErrorCode): void {
+    if (this.over) return;
+    this.failure = code;
+    this.abort();
   }
 
   abort(): void {

@@ -1,18 +1,21 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 import { unmapped } from '../cidr.ts';
-import type { ConnectionStates } from '../messages.ts';
+import type { ConnectionStates, WorkerTimeouts } from '../messages.ts';
 import { formatHostPort } from '../units.ts';
 import type { Client, Exchange } from './exchange.ts';
 import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';
+import type { Watched } from './sweeper.ts';
 import { type Http1Head, MAX_HEAD_BYTES, MAX_TARGET_BYTES, parseHead } from './http1-head.ts';
 
 export type ConnectionState = keyof ConnectionStates;
 
+/** How long clients may take. */
+export type ClientTimeouts = Pick<WorkerTimeouts, 'header' | 'keepAlive' | 'write'>;
+
 /** What a connection needs of the listener that accepted it. */
 export interface Http1Host {
-  readonly headerTimeout: number;
-  readonly keepAliveTimeout: number;
+  readonly timeouts: ClientTimeouts;
   /** No connection lives on after its next response. */
   readonly retiring: boolean;
   serve(exchange: Exchange): void;
@@ -54,7 +57,7 @@ const UNREADABLE: Http1Head = {
  * Bytes that arrive before it is their turn (pipelined requests) are held, at most one read's worth: then the socket is
  * paused.
  */
-export class Http1Connection implements ExchangeConnection {
+export class Http1Connection implements ExchangeConnection, Watched {
   readonly client: Client;
   readonly #socket: Socket;
   readonly #host: Http1Host;
@@ -66,20 +69,22 @@ export class Http1Connection implements ExchangeConnection {
   /** When this connection has waited long enough in its present state, in ms since the epoch. */
   #deadline: number;
 
-  constructor(socket: Socket, scheme: Client['scheme'], host: Http1Host) {
+  /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
+  constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http1Host) {
     this.#socket = socket;
     this.#host = host;
-    const { remoteAddress, localAddress, localPort } = socket;
+    const { localAddress, localPort } = socket;
     this.client = {
-      address: remoteAddress === undefined ? null : unmapped(remoteAddress),
+      address,
       localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
       scheme,
     };
-    this.#deadline = Date.now() + host.headerTimeout;
+    this.#deadline = Date.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
+    socket.on('timeout', () => this.#exchange?.giveUp('write_timeout'));
     // What went wrong is of no interest; that it is over is told by 'close'.
     socket.on('error', () => {});
     socket.on('close', () => this.#onClose());
@@ -93,7 +98,7 @@ export class Http1Connection implements ExchangeConnection {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('request_timeout');
+    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('header_timeout');
     else this.#socket.destroy();
   }
 
@@ -121,12 +126,13 @@ export class Http1Connection implements ExchangeConnection {
     }
     if (this.#state !== 'active') {
       this.#setState('active');
-      this.#deadline = Date.now() + this.#host.headerTimeout;
+      this.#deadline = Date.now() + this.#host.timeouts.header;
     }
     this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
   };
 
   readonly #onDrain = (): void => {
+    this.#socket.setTimeout(0);
     this.#exchange?.owner?.onDrain();
   };
 
@@ -180,18 +186,24 @@ export class Http1Connection implements ExchangeConnection {
     return this.#host.retiring;
   }
 
+  /** The client does not take what is written: from now on it is watched. Node's timer starts anew with every progress. */
+  onBlocked(): void {
+    if (this.#socket.timeout !== this.#host.timeouts.write) this.#socket.setTimeout(this.#host.timeouts.write);
+  }
+
   /** The exchange is over and all of its response is with the kernel. */
   onExchangeEnd(keepAlive: boolean): void {
     this.#exchange = null;
+    if (this.#socket.timeout) this.#socket.setTimeout(0);
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
-      this.#deadline = Date.now() + this.#host.headerTimeout;
+      this.#deadline = Date.now() + this.#host.timeouts.header;
       // Not at once: a burst of pipelined requests must not become a deep stack.
       setImmediate(() => this.#readHeld());
       return;
     }
     this.#setState('idle');
-    this.#deadline = Date.now() + this.#host.keepAliveTimeout;
+    this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 

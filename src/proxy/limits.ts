@@ -1,10 +1,12 @@
-import { type ErrorCode } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Exchange } from './exchange.ts';
 
 /** What one request may ask for. */
 export interface RequestLimits {
   /** In bytes. */
-  maxBody: number;
+  readonly body: number;
+  /** In lower case; null: any. */
+  readonly hosts: ReadonlySet<string> | null;
 }
 
 /** TRACE would show a client's credentials to scripts; CONNECT would make an open tunnel. */
@@ -18,6 +20,13 @@ export function refusal(exchange: Exchange, limits: RequestLimits): ErrorCode | 
     if (head.method === 'CONNECT') exchange.close();
     return 'method_not_allowed';
   }
-  if (body !== null && body.length !== null && body.length > limits.maxBody) return 'body_too_large';
+  // RFC 9110 section 15.5.20; a client of HTTP/1.0 may not say which host it wants.
+  if (limits.hosts !== null && !limits.hosts.has(hostName(head.host ?? ''))) return 'wrong_host';
+  if (body !== null && body.length !== null && body.length > limits.body) return 'body_too_large';
   return null;
+}
+
+/** A host without its port, in lower case. */
+function hostName(host: string): string {
+  return host.replace(/:\d+$/, '').toLowerCase();
 }

@@ -1,11 +1,13 @@
 import * as net from 'node:net';
+import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { ConnectionStates, WorkerTimeouts } from '../messages.ts';
+import type { ConnectionStates, WorkerLimits } from '../messages.ts';
 import type { Exchange } from './exchange.ts';
-import { type ConnectionState, Http1Connection, type Http1Host } from './http1.ts';
+import { type ClientTimeouts, type ConnectionState, Http1Connection, type Http1Host } from './http1.ts';
+import type { Sweeper } from './sweeper.ts';
 
-/** How long clients may take. */
-export type ClientTimeouts = Pick<WorkerTimeouts, 'header' | 'keepAlive'>;
+/** What a listener lets in. */
+export type ConnectionLimits = Pick<WorkerLimits, 'connections' | 'connectionsPerAddress'>;
 
 /** What becomes of the requests. */
 export interface ListenerEvents {
@@ -17,31 +19,28 @@ export interface ListenerEvents {
 
 /** Connections may wait in the kernel until they are accepted; more than this is cut down by net.core.somaxconn. */
 const BACKLOG = 4_096;
-/** Deadlines are looked at this often (ms), or four times within the shortest one. */
-const SWEEP_INTERVAL = 1_000;
 
 /** The inherited listening socket and all client connections with their states. */
 export class Listener implements Http1Host {
-  readonly headerTimeout: number;
-  readonly keepAliveTimeout: number;
+  readonly timeouts: ClientTimeouts;
   readonly states: ConnectionStates = { new: 0, active: 0, idle: 0, hijacked: 0 };
   accepted = 0;
   closed = 0;
   retiring = false;
+  readonly #limits: ConnectionLimits;
+  readonly #sweeper: Sweeper;
   readonly #events: ListenerEvents;
   readonly #server: net.Server;
   readonly #connections = new Set<Http1Connection>();
-  readonly #sweeper: NodeJS.Timeout;
+  readonly #byAddress = new Map<string, number>();
 
-  constructor(timeouts: ClientTimeouts, events: ListenerEvents) {
-    this.headerTimeout = timeouts.header;
-    this.keepAliveTimeout = timeouts.keepAlive;
+  constructor(timeouts: ClientTimeouts, limits: ConnectionLimits, sweeper: Sweeper, events: ListenerEvents) {
+    this.timeouts = timeouts;
+    this.#limits = limits;
+    this.#sweeper = sweeper;
     this.#events = events;
     // Half-open: a client that closes its side gets no automatic end before its answer was dealt with.
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#onSocket(socket));
-    const interval = Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(timeouts.header, timeouts.keepAlive) / 4));
-    this.#sweeper = setInterval(() => this.#sweep(), interval);
-    this.#sweeper.unref();
   }
 
   /** Accepts on an inherited socket from now on. Rejects when that can't be listened on. */
@@ -78,13 +77,34 @@ export class Listener implements Http1Host {
   }
 
   #onSocket(socket: net.Socket): void {
+    const address = socket.remoteAddress === undefined ? null : unmapped(socket.remoteAddress);
     this.accepted++;
-    this.#connections.add(new Http1Connection(socket, 'http', this));
+    if (!this.#admit(address)) {
+      // Without an answer: whoever opens too many would only make us work for it.
+      this.closed++;
+      socket.destroy();
+      return;
+    }
+    const connection = new Http1Connection(socket, address, 'http', this);
+    this.#connections.add(connection);
+    this.#sweeper.watch(connection);
   }
 
-  #sweep(): void {
-    const now = Date.now();
-    for (const connection of this.#connections) connection.checkDeadline(now);
+  /** Counts a connection, unless there are too many. Behind a unix socket clients have no address. */
+  #admit(address: string | null): boolean {
+    if (this.#connections.size >= this.#limits.connections) return false;
+    if (this.#limits.connectionsPerAddress === null || address === null) return true;
+    const count = this.#byAddress.get(address) ?? 0;
+    if (count >= this.#limits.connectionsPerAddress) return false;
+    this.#byAddress.set(address, count + 1);
+    return true;
+  }
+
+  #discharge(address: string | null): void {
+    if (address === null) return;
+    const count = this.#byAddress.get(address) ?? 0;
+    if (count > 1) this.#byAddress.set(address, count - 1);
+    else this.#byAddress.delete(address);
   }
 
   serve(exchange: Exchange): void {
@@ -103,6 +123,8 @@ export class Listener implements Http1Host {
   onClosed(connection: Http1Connection): void {
     this.closed++;
     this.#connections.delete(connection);
+    this.#sweeper.forget(connection);
+    this.#discharge(connection.client.address);
     if (this.retiring && this.#connections.size === 0) this.#events.onEmpty();
   }
 }

@@ -1,5 +1,7 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Exchange, ExchangeOwner, Fields, ResponseHead } from './exchange.ts';
+import { OverflowBuffer, type OverflowOwner } from './overflow.ts';
+import type { Spool } from './spool.ts';
 
 /** The container's end of a response. */
 export interface ResponseSource {
@@ -12,6 +14,8 @@ export interface ResponseSource {
 /** A container's response: filled by the dispatch stage as it arrives, emptied by `deliver`. */
 export class UpstreamResponse {
   readonly head: ResponseHead;
+  /** See headers.ts: not to be buffered. */
+  readonly live: boolean;
   readonly source: ResponseSource;
   readonly chunks: Buffer[] = [];
   trailers: Fields = [];
@@ -19,8 +23,9 @@ export class UpstreamResponse {
   failure: ErrorCode | null = null;
   delivery: Delivery | null = null;
 
-  constructor(head: ResponseHead, source: ResponseSource) {
+  constructor(head: ResponseHead, live: boolean, source: ResponseSource) {
     this.head = head;
+    this.live = live;
     this.source = source;
   }
 
@@ -38,7 +43,7 @@ export class UpstreamResponse {
   /** The container broke off, or it was cut. */
   fail(code: ErrorCode): void {
     this.failure = code;
-    this.delivery?.onFailure(code);
+    this.delivery?.onFailure(new WunderproxyError(code));
   }
 }
 
@@ -46,7 +51,7 @@ export class UpstreamResponse {
  * Hands a response to the client. Rejects when it could not be handed over whole; the client's connection is broken then,
  * unless nothing was written yet.
  */
-export async function deliver(exchange: Exchange, response: UpstreamResponse): Promise<void> {
+export async function deliver(exchange: Exchange, response: UpstreamResponse, spool: Spool): Promise<void> {
   if (response.failure !== null) throw new WunderproxyError(response.failure);
   if (exchange.over) {
     response.source.abort();
@@ -58,24 +63,34 @@ export async function deliver(exchange: Exchange, response: UpstreamResponse): P
     exchange.reply(response.head, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
     return;
   }
-  await new Promise<void>((resolve, reject) => new Delivery(exchange, response, resolve, reject).start());
+  await new Promise<void>((resolve, reject) => new Delivery(exchange, response, spool, resolve, reject).start());
 }
 
-/** A response on its way to a client that may be slower than the container. */
-class Delivery implements ExchangeOwner {
+/**
+ * A response on its way to a client that may be slower than the container: the container is never made to wait for the
+ * client, unless the response is live or there is no room left.
+ */
+class Delivery implements ExchangeOwner, OverflowOwner {
   readonly #exchange: Exchange;
   readonly #response: UpstreamResponse;
+  readonly #spool: Spool;
   readonly #resolve: () => void;
   readonly #reject: (error: WunderproxyError) => void;
+  /** The client has not taken what was written. */
+  #blocked = false;
+  /** Made when the client is seen to be slower. */
+  #overflow: OverflowBuffer | null = null;
 
   constructor(
     exchange: Exchange,
     response: UpstreamResponse,
+    spool: Spool,
     resolve: () => void,
     reject: (error: WunderproxyError) => void,
   ) {
     this.#exchange = exchange;
     this.#response = response;
+    this.#spool = spool;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -88,27 +103,73 @@ class Delivery implements ExchangeOwner {
     if (this.#response.ended) this.onEnd();
   }
 
-  onData(chunk: Buffer): void {
-    if (!this.#exchange.write(chunk)) this.#response.source.pause();
-  }
+  // The container's side ---------------------------------------------------------------------------------------------
 
-  onDrain(): void {
-    this.#response.source.resume();
+  onData(chunk: Buffer): void {
+    if (!this.#blocked && this.#overflow === null) {
+      this.#blocked = !this.#exchange.write(chunk);
+      if (this.#blocked && this.#response.live) this.#response.source.pause();
+      return;
+    }
+    this.#overflow ??= new OverflowBuffer(this.#spool, this);
+    if (!this.#overflow.push(chunk)) this.#response.source.pause();
   }
 
   onEnd(): void {
+    if (this.#overflow === null) this.#finish();
+  }
+
+  onFailure(error: WunderproxyError): void {
+    this.#exchange.owner = null;
+    this.#overflow?.dispose();
+    this.#exchange.abort();
+    this.#reject(error);
+  }
+
+  // The client's side ------------------------------------------------------------------------------------------------
+
+  onDrain(): void {
+    this.#blocked = false;
+    if (this.#overflow !== null) this.#pump(this.#overflow);
+    else if (this.#response.live) this.#response.source.resume();
+  }
+
+  #pump(overflow: OverflowBuffer): void {
+    while (!this.#blocked) {
+      const chunk = overflow.shift();
+      if (chunk === null) break;
+      this.#blocked = !this.#exchange.write(chunk);
+    }
+    if (!overflow.empty) return;
+    overflow.dispose();
+    this.#overflow = null;
+    if (this.#response.live && !this.#blocked) this.#response.source.resume();
+    if (this.#response.ended) this.#finish();
+  }
+
+  #finish(): void {
     this.#exchange.end(this.#response.trailers);
     this.#resolve();
   }
 
-  onFailure(code: ErrorCode): void {
-    this.#exchange.owner = null;
-    this.#exchange.abort();
-    this.#reject(new WunderproxyError(code));
-  }
-
   onClientGone(): void {
+    this.#overflow?.dispose();
     this.#response.source.abort();
     this.#reject(new WunderproxyError('client_closed'));
+  }
+
+  // The buffer's side ------------------------------------------------------------------------------------------------
+
+  onReadable(): void {
+    if (this.#overflow !== null) this.#pump(this.#overflow);
+  }
+
+  onRoom(): void {
+    this.#response.source.resume();
+  }
+
+  onLost(cause: unknown): void {
+    this.#response.source.abort();
+    this.onFailure(new WunderproxyError('internal_error', { cause }));
   }
 }

@@ -1,32 +1,48 @@
-import type { Duplex } from 'node:stream';
-import { WunderproxyError } from '../errors.ts';
+import type { Socket } from 'node:net';
+import { type ErrorCode, WunderproxyError } from '../errors.ts';
+import type { Logger } from '../log.ts';
 import type { Upgraded } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
+import type { Sweeper, Watched } from './sweeper.ts';
 import type { Occupant, Target } from './target.ts';
+
+/** What tunnels share. */
+export interface TunnelContext {
+  readonly sweeper: Sweeper;
+  readonly log: Logger;
+  /** Without traffic, in ms. */
+  readonly tunnelTimeout: number;
+}
 
 /**
  * Connects a client and a container that have changed protocols: bytes flow both ways with backpressure, and each side
  * may end its direction before the other does. Throws `client_closed` when the client has gone meanwhile.
  */
-export function tunnel(exchange: Exchange, upgraded: Upgraded): void {
+export function tunnel(exchange: Exchange, upgraded: Upgraded, context: TunnelContext): void {
   const { target, socket, reason, fields } = upgraded;
   try {
     if (exchange.over) {
       socket.destroy();
       throw new WunderproxyError('client_closed');
     }
-    new Tunnel(target, exchange.switchProtocols(reason, fields), socket).start();
+    new Tunnel(exchange.id, target, exchange.switchProtocols(reason, fields), socket, context).start();
   } finally {
     upgraded.release();
   }
 }
 
-class Tunnel implements Occupant {
+class Tunnel implements Occupant, Watched {
+  readonly #id: string;
+  readonly #context: TunnelContext;
   readonly #target: Target;
-  readonly #client: Duplex;
-  readonly #upstream: Duplex;
+  readonly #client: Socket;
+  readonly #upstream: Socket;
+  #bytes = 0;
+  #lastAt = Date.now();
 
-  constructor(target: Target, client: Duplex, upstream: Duplex) {
+  constructor(id: string, target: Target, client: Socket, upstream: Socket, context: TunnelContext) {
+    this.#id = id;
+    this.#context = context;
     this.#target = target;
     this.#client = client;
     this.#upstream = upstream;
@@ -34,6 +50,7 @@ class Tunnel implements Occupant {
 
   start(): void {
     this.#target.claimTunnel(this);
+    this.#context.sweeper.watch(this);
     for (const end of [this.#client, this.#upstream]) {
       end.on('error', () => {});
       end.once('close', () => this.#onClose());
@@ -45,10 +62,24 @@ class Tunnel implements Occupant {
 
   /** One side is gone for good: the other gets what is on its way to it, then it ends. */
   #onClose(): void {
-    if (this.#client.destroyed && this.#upstream.destroyed) return this.#target.releaseTunnel(this);
+    if (this.#client.destroyed && this.#upstream.destroyed) {
+      this.#context.sweeper.forget(this);
+      return this.#target.releaseTunnel(this);
+    }
     const rest = this.#client.destroyed ? this.#upstream : this.#client;
     if (rest.writableFinished || !rest.writable) rest.destroy();
     else rest.end(() => rest.destroy());
+  }
+
+  checkDeadline(now: number): void {
+    const bytes = this.#client.bytesRead + this.#upstream.bytesRead;
+    if (bytes !== this.#bytes) {
+      this.#bytes = bytes;
+      this.#lastAt = now;
+    } else if (now - this.#lastAt >= this.#context.tunnelTimeout) {
+      this.#context.log.info({ code: 'tunnel_timeout' satisfies ErrorCode, request: this.#id }, 'tunnel closed');
+      this.cut();
+    }
   }
 
   /** A tunnel never drains by itself within a deadline, so the drain timeout ends it. */

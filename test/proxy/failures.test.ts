@@ -7,8 +7,8 @@ import { RawUpstream, unreachable, Upstream } from './support/upstream.ts';
 
 let worker: TestWorker;
 before(async () => {
-  const timeouts = { connect: 200, response: 300, responseIdle: 300 };
-  worker = await TestWorker.start(null, { config: { timeouts } });
+  const flags = ['--connect-timeout=200ms', '--response-timeout=300ms', '--response-idle-timeout=300ms'];
+  worker = await TestWorker.start(null, { flags });
 });
 after(() => worker.stop());
 

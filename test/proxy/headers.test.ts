@@ -125,8 +125,24 @@ test('a response loses what concerns one connection only and keeps the rest in o
   assert.deepEqual(responseFields([...given, ...raw('Content-Length', '5', 'Keep-Alive', 'x')], NOW), {
     fields: ['A', '1', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Date', 'Fri, 02 Jan 2026 03:04:05 GMT'],
     length: 5,
+    live: false,
   });
 });
+
+for (const [pairs, live] of [
+  [['Content-Type', 'text/event-stream'], true],
+  [['Content-Type', 'Text/Event-Stream; charset=utf-8'], true],
+  [['Content-Type', 'text/event-stream-like'], false],
+  [['Content-Type', 'text/html; a=text/event-stream'], false],
+  [['X-Accel-Buffering', 'no'], true],
+  [['X-Accel-Buffering', 'yes'], false],
+] as const) {
+  test(`a response with ${pairs.join(': ')} is ${live ? 'passed on as it comes' : 'buffered'}`, () => {
+    const parsed = responseFields(raw(...pairs), NOW);
+    assert.equal(parsed?.live, live);
+    assert.ok(!parsed?.fields.includes('X-Accel-Buffering'), 'that is for the proxy only');
+  });
+}
 
 for (const [what, pairs] of Object.entries({
   'both lengths': ['Content-Length', '1', 'Transfer-Encoding', 'chunked'],

@@ -179,7 +179,7 @@ test('signals to the process group leave a worker alone', async (t) => {
 
 test('started as root a worker becomes the given user, without further groups', async (t) => {
   if (process.getuid?.() !== 0) return t.skip('only root can become another user');
-  const worker = await TestWorker.start(t, { config: { user: { uid: 65_534, gid: 65_534 } } });
+  const worker = await TestWorker.start(t, { user: { uid: 65_534, gid: 65_534 } });
   const status = readFileSync(`/proc/${worker.process.pid}/status`, 'utf8');
   assert.match(status, /^Uid:\t65534\t65534\t65534\t65534$/m);
   assert.match(status, /^Gid:\t65534\t65534\t65534\t65534$/m);

@@ -140,7 +140,7 @@ for (const method of ['TRACE', 'CONNECT']) {
 }
 
 test('an announced body that is too large gets 413 before it is sent, and the client can read it', async (t) => {
-  const small = await TestWorker.start(t, { config: { maxBodyBytes: 1_000 } });
+  const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
   const client = await RawClient.connect(t, small.port);
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n');
   assert.match(await client.until(/body_too_large/), /^HTTP\/1\.1 413 [^]*\r\nConnection: close\r\n/);
@@ -152,31 +152,8 @@ test('an announced body that is too large gets 413 before it is sent, and the cl
 });
 
 test('a chunked body gets 413 as soon as it is too large', async (t) => {
-  const small = await TestWorker.start(t, { config: { maxBodyBytes: 1_000 } });
+  const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
   const client = await RawClient.connect(t, small.port);
   client.send(`POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n${'x'.repeat(1_001)}`);
   assert.match(await client.until(/body_too_large/), /^HTTP\/1\.1 413 /);
-});
-
-test('a slow reader slows the container down instead of filling memory', async (t) => {
-  let written = 0;
-  const upstream = await Upstream.start(t, (_, response) => {
-    const more = () => {
-      do written += 64 * 1024;
-      while (response.write(Buffer.alloc(64 * 1024)) && written < 128 * 2 ** 20);
-    };
-    response.on('drain', more);
-    more();
-  });
-  await worker.switchTo(upstream.target);
-  const client = await RawClient.connect(t, worker.port);
-  client.socket.pause();
-  client.send('GET / HTTP/1.1\r\nHost: a\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n');
-  let before = -1;
-  while (written !== before) {
-    before = written;
-    await worker.message('stats');
-  }
-  assert.ok(written < 32 * 2 ** 20, `${written} bytes were taken though the client reads nothing`);
-  client.socket.destroy();
 });

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import * as net from 'node:net';
 import type { TestContext } from 'node:test';
+import { parseCommandLine } from '../../../src/config.ts';
 import type {
   DrainingTarget,
   FromWorker,
@@ -11,6 +12,7 @@ import type {
   WorkerConfig,
   WorkerStats,
 } from '../../../src/messages.ts';
+import { workerSettings } from '../../../src/traffic-options.ts';
 
 const MODULE = new URL('../../../src/proxy/worker.ts', import.meta.url);
 /** stdin, stdout, stderr and the message channel come first. */
@@ -18,7 +20,9 @@ const INHERITED_FD = 4;
 
 export interface WorkerOptions {
   route?: Pick<Route, 'active'> & { draining?: DrainingTarget[] };
-  config?: Partial<WorkerConfig>;
+  /** Options of the program that differ from their defaults. */
+  flags?: string[];
+  user?: WorkerConfig['user'];
   env?: Record<string, string>;
   /** An already bound socket, as a replacement of a worker inherits it. */
   socket?: net.BoundSocket;
@@ -71,14 +75,9 @@ export class TestWorker {
   static async start(t: TestContext | null, options: WorkerOptions = {}): Promise<TestWorker> {
     const worker = new TestWorker(options);
     t?.after(() => worker.stop());
-    const config: WorkerConfig = {
-      slot: 1,
-      proxyFd: INHERITED_FD,
-      user: null,
-      trustedProxies: [],
-      maxBodyBytes: 100 * 2 ** 20,
-      ...options.config,
-    };
+    const { flags = [], user = null } = options;
+    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1);
+    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, user, ...settings };
     worker.send({ type: 'start', config, route: worker.#route() });
     try {
       await worker.message('listening');
@@ -133,6 +132,17 @@ export class TestWorker {
     return (await this.message('stats', ({ stats }) => condition(stats))).stats;
   }
 
+  /** Waits until nothing is left of what clients did: no connection is active, nothing in flight, no body kept. */
+  async quiet(): Promise<WorkerStats> {
+    return this.statsWhen(
+      ({ targets, states, buffers }) =>
+        targets.every(({ inFlight, upgraded }) => inFlight === 0 && upgraded === 0) &&
+        states.active === 0 &&
+        states.hijacked === 0 &&
+        Object.values(buffers).every((use) => use === 0),
+    );
+  }
+
   /** In-flight and upgraded counts of a container in the newest stats; zero when it is not in them. */
   runningOn(target: RouteTarget, stats = this.stats): { inFlight: number; upgraded: number } {
     const { inFlight = 0, upgraded = 0 } = stats?.targets.find(({ id }) => id === target.id) ?? {};
@@ -149,16 +159,31 @@ export class TestWorker {
 /** A client connection on which tests write and read bytes. */
 export class RawClient {
   readonly socket: net.Socket;
-  received = Buffer.alloc(0);
   /** Resolves when the connection is closed, however. */
   readonly closed: Promise<void>;
   error: NodeJS.ErrnoException | null = null;
+  #chunks: Buffer[] = [];
+  #length = 0;
 
   private constructor(socket: net.Socket) {
     this.socket = socket;
     socket.on('error', (error) => (this.error = error));
     this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
-    socket.on('data', (chunk: Buffer) => (this.received = Buffer.concat([this.received, chunk])));
+    socket.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#length += chunk.length;
+    });
+  }
+
+  /** Everything received so far, since it was last set. */
+  get received(): Buffer {
+    if (this.#chunks.length !== 1) this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#chunks[0] ?? Buffer.alloc(0);
+  }
+
+  set received(bytes: Buffer) {
+    this.#chunks = [bytes];
+    this.#length = bytes.length;
   }
 
   static async connect(t: TestContext, port: number, options: { allowHalfOpen?: boolean } = {}): Promise<RawClient> {
@@ -184,6 +209,16 @@ export class RawClient {
       await Promise.race([once(this.socket, 'data'), this.closed]);
     }
     return this.text;
+  }
+
+  /** Waits for a response whose body has at least so many bytes. Rejects when the connection closes before. */
+  async length(bytes: number): Promise<void> {
+    await this.until(/\r\n\r\n/);
+    const head = this.received.indexOf('\r\n\r\n') + 4;
+    while (this.#length < head + bytes) {
+      if (this.socket.destroyed) throw new Error(`closed after ${this.#length - head} of ${bytes} bytes`);
+      await Promise.race([once(this.socket, 'data'), this.closed]);
+    }
   }
 
   /** Everything up to the end of the connection. */

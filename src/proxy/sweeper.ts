@@ -1,0 +1,33 @@
+/** Something that may have waited too long. */
+export interface Watched {
+  /** `now` is in ms since the epoch. */
+  checkDeadline(now: number): void;
+}
+
+/**
+ * One timer for all deadlines of a worker. A deadline that moves with every byte costs nothing but an assignment; it is
+ * noticed with a delay of up to the interval.
+ */
+export class Sweeper {
+  readonly #watched = new Set<Watched>();
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param interval in ms */
+  constructor(interval: number) {
+    this.#timer = setInterval(() => this.#sweep(), interval);
+    this.#timer.unref();
+  }
+
+  watch(watched: Watched): void {
+    this.#watched.add(watched);
+  }
+
+  forget(watched: Watched): void {
+    this.#watched.delete(watched);
+  }
+
+  #sweep(): void {
+    const now = Date.now();
+    for (const watched of this.#watched) watched.checkDeadline(now);
+  }
+}
