@@ -65,7 +65,7 @@ export class RawUpstream {
 
   /** `handler` is called for each piece of data with all that has come on that connection since it last answered true. */
   static async start(
-    t: TestContext,
+    t: TestContext | null,
     handler: (socket: net.Socket, text: string, connection: number) => boolean | void,
   ): Promise<RawUpstream> {
     const server = net.createServer({ allowHalfOpen: true, noDelay: true });
@@ -89,7 +89,7 @@ export class RawUpstream {
       });
       socket.on('end', () => upstream.events.emit('end', number));
     });
-    t.after(() => upstream.stop());
+    t?.after(() => upstream.stop());
     return upstream;
   }
 
