@@ -71,9 +71,9 @@ export class Listener implements Http1Host {
     if (this.#connections.size === 0) this.#events.onEmpty();
   }
 
-  /** Breaks off whatever is left. */
-  destroyAll(): void {
-    for (const connection of this.#connections) connection.destroy();
+  /** Breaks off whatever is left, or only what is not idle. */
+  destroyAll(butIdle: boolean): void {
+    for (const connection of this.#connections) if (!butIdle || connection.state !== 'idle') connection.destroy();
   }
 
   #onSocket(socket: net.Socket): void {

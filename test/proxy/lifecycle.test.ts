@@ -137,15 +137,26 @@ test('a retiring worker that nobody follows closes idle connections and finishes
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
 
-test('what still runs when the retire timeout is over is broken off with 504', async (t) => {
-  const upstream = await Upstream.start(t, () => {});
+test('what still runs when the retire timeout is over is broken off with 504, but no idle connection is cut', async (t) => {
+  let answering = true;
+  const upstream = await Upstream.start(t, (_request, response) => {
+    if (answering) response.end('quick');
+  });
   const worker = await TestWorker.start(t, { route: { active: upstream.target } });
+  const idle = await RawClient.connect(t, worker.port);
+  idle.send(GET);
+  await idle.until(/quick$/);
+  idle.received = Buffer.alloc(0);
+  answering = false;
   const client = await RawClient.connect(t, worker.port);
   const arrived = once(upstream.server, 'request');
   client.send(GET);
   await arrived;
-  worker.send({ type: 'retire', timeoutMs: 50, keepIdle: true });
+  worker.send({ type: 'retire', timeoutMs: 1_000, keepIdle: true });
   assert.match(await client.all(), /^HTTP\/1\.1 504 [^]*drain_timeout/);
+  answering = true;
+  idle.send(GET);
+  assert.match(await idle.all(), /\r\nConnection: close\r\n[^]*quick$/);
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
 
