@@ -112,13 +112,13 @@ export class DataPlane {
   }
 
   #breakOff(keepIdle: boolean): void {
-    const { connections, states } = this.#listener;
-    const busy = keepIdle ? connections - states.idle : connections;
-    if (busy === 0) return;
-    this.#log.warn({ connections: busy }, 'retire timeout: what still runs is broken off');
+    // Chosen now: what begins on an idle connection from here on has a term of its own.
+    const doomed = this.#listener.connectionsLeft(keepIdle);
+    if (doomed.length === 0) return;
+    this.#log.warn({ connections: doomed.length }, 'retire timeout: what still runs is broken off');
     this.#router.cutAll();
     // Answers that were just given get the chance to leave.
-    setImmediate(() => this.#listener.destroyAll(keepIdle));
+    setImmediate(() => doomed.forEach((connection) => connection.destroy()));
   }
 
   #sendStats(): void {
