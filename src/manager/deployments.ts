@@ -227,10 +227,11 @@ export class Deployments {
   }
 
   #enterService(container: Container): void {
+    // First of all: it throws for a container that has failed meanwhile.
+    this.#control.containers.change(container, 'active');
     this.drains.rescue(container);
     container.inService = true;
     container.switchedAt = Date.now();
-    this.#control.containers.change(container, 'active');
   }
 
   #leaveService(container: Container): void {
