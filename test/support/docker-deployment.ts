@@ -135,15 +135,15 @@ export interface Taps {
 
 /**
  * Everything is cleared away when the test ends: the programs and taps first, so that no program is at work on what is
- * being removed.
+ * being removed. With the store of another deployment it stands for a second machine.
  */
-export async function dockerDeployment(t: Cleanup, stateDir: string): Promise<DockerDeployment> {
+export async function dockerDeployment(t: Cleanup, stateDir: string, store?: TestS3): Promise<DockerDeployment> {
   const ends: (() => Promise<void> | void)[] = [];
   t.after(async () => {
     for (const end of ends) await end();
   });
   const docker = await dockerForTest(t);
-  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, await s3ForTest(t), stateDir);
+  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, store ?? (await s3ForTest(t)), stateDir);
 }
 
 /**
