@@ -200,7 +200,12 @@ export class Deployments {
       // The mark first: whenever the program dies, marks and current.json tell the next start what to do.
       if (previous) await runtime.mark(previous.id, 'superseded');
       try {
-        this.knownHistory = await environment.commit(bytes, change);
+        const { history, undo } = await environment.commit(bytes, change);
+        if (container !== active && container.state !== 'ready') {
+          await undo();
+          throw new WunderproxyError('not_launched', { message: 'The container ended as it was switched to.' });
+        }
+        this.knownHistory = history;
       } catch (error) {
         if (previous) await this.#unmark(previous);
         throw error;
@@ -227,10 +232,11 @@ export class Deployments {
   }
 
   #enterService(container: Container): void {
+    // First of all: it throws for a container that has failed meanwhile.
+    this.#control.containers.change(container, 'active');
     this.drains.rescue(container);
     container.inService = true;
     container.switchedAt = Date.now();
-    this.#control.containers.change(container, 'active');
   }
 
   #leaveService(container: Container): void {

@@ -15,6 +15,7 @@ const STABLE = 5_000;
 
 /** Events after which a container's state or address may differ (Docker API, `GET /events`). */
 const EVENTS = [
+  'create',
   'start',
   'die',
   'oom',

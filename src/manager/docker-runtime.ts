@@ -47,6 +47,8 @@ export class DockerRuntime implements ContainerRuntime {
   readonly #seen = new Set<string>();
   /** Names or ids of containers that nobody waits for: their `create` was broken off. They may not exist. */
   readonly #strays = new Set<string>();
+  /** Names given in calls to `create` that the engine did not answer: it may get to them at any time. */
+  readonly #unanswered = new Set<string>();
 
   /** Throws a RangeError when `dockerHost` can't be understood. */
   constructor(options: DockerRuntimeOptions) {
@@ -65,6 +67,7 @@ export class DockerRuntime implements ContainerRuntime {
   watch(onChange: (id: string | null) => void): void {
     this.#monitor = new DockerMonitor(this.#client, {
       changed: (id, action, labels) => {
+        if (this.#unanswered.delete(labels['name'] ?? '')) return void this.#removeStrays([id]);
         if (labels[LABELS.app] === this.#app) this.#seen.add(id);
         if (this.#seen.has(id)) onChange(id);
         if (action === 'destroy') this.#seen.delete(id);
@@ -197,9 +200,9 @@ export class DockerRuntime implements ContainerRuntime {
       return id;
     } catch (error) {
       if (!(error instanceof EngineRefusal)) {
-        // It may be there now, or once the engine gets to it.
+        // It may be there now, or when the engine is back, or later: then its event tells.
+        this.#unanswered.add(name);
         await this.#removeStrays([name]);
-        this.#strays.add(name);
         throw error;
       }
       const words = withoutValues(error.message, body.Env ?? []);
@@ -208,9 +211,10 @@ export class DockerRuntime implements ContainerRuntime {
     }
   }
 
-  /** Clears away what calls to `create` left that nobody got an answer to. */
-  async #removeStrays(names: Iterable<string> = this.#strays): Promise<void> {
-    for (const name of names) {
+  /** Clears away what calls to `create` left that nobody got an answer to. What can't be removed is tried again later. */
+  async #removeStrays(names: Iterable<string> = []): Promise<void> {
+    for (const name of names) this.#strays.add(name);
+    for (const name of this.#strays) {
       try {
         await this.remove(name);
         this.#strays.delete(name);

@@ -118,9 +118,13 @@ class Manager {
   /** What runs is taken up first; only then do changes of containers mean anything. */
   async #takeUp(): Promise<void> {
     const recovery = new Recovery(this.#control, this.#deployments);
-    this.#runtime.watch((id) => void recovery.look(id));
+    const adoption = new Adoption(this.#control, this.#deployments);
+    this.#runtime.watch((id) => {
+      if (id === null) adoption.hurry();
+      void recovery.look(id);
+    });
     void this.#readHistory();
-    await new Adoption(this.#control, this.#deployments).run();
+    await adoption.run();
     await recovery.look(null);
   }
 

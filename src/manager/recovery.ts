@@ -17,6 +17,9 @@ export class Recovery {
   readonly #launching: (hash: string) => boolean;
   /** Containers that were restarted and are probed until they are healthy again. */
   readonly #recovering = new Map<string, AbortController>();
+  /** Of whom a change was reported and not looked at yet; null stands for all. */
+  readonly #toLookAt = new Set<string | null>();
+  #looking: Promise<void> | null = null;
 
   constructor(control: Control, { drains, launcher }: { drains: Drains; launcher: Launcher }) {
     this.#control = control;
@@ -24,8 +27,27 @@ export class Recovery {
     this.#launching = (hash) => launcher.running.has(hash);
   }
 
-  /** Looks at one container, or at all (null). Never rejects: an engine that does not answer calls again later. */
+  /**
+   * Looks at one container, or at all (null). One look after the other: of two that overlap, the answer to the first
+   * might come last, and what the container was be taken for what it is. Never rejects: an engine that does not answer
+   * calls again later.
+   */
   async look(id: string | null): Promise<void> {
+    this.#toLookAt.add(id);
+    this.#looking ??= this.#lookAtAll();
+    await this.#looking;
+  }
+
+  async #lookAtAll(): Promise<void> {
+    // What is added meanwhile is visited too.
+    for (const id of this.#toLookAt) {
+      this.#toLookAt.delete(id);
+      await this.#lookAt(id);
+    }
+    this.#looking = null;
+  }
+
+  async #lookAt(id: string | null): Promise<void> {
     const { containers, runtime, log } = this.#control;
     try {
       const known = id === null ? containers.all() : [containers.get(id)].filter((each) => each !== null);
@@ -36,13 +58,17 @@ export class Recovery {
     }
   }
 
-  /** Containers of launches that failed while their engine was out of reach. */
+  /** Containers of launches that were cut short, or failed while their engine was out of reach. */
   async #removeStrays(): Promise<void> {
     const { containers, runtime, log } = this.#control;
     for (const { id, hash, mark, revision } of await runtime.list()) {
       if (mark !== 'launching' || containers.get(id) || this.#launching(hash)) continue;
       log.warn({ container: shortId(id), revision }, 'a launch has left its container: it goes');
-      await runtime.remove(id);
+      try {
+        await runtime.remove(id);
+      } catch (error) {
+        log.error({ err: error, container: shortId(id) }, 'a container that a launch has left can not be removed');
+      }
     }
   }
 
@@ -63,8 +89,7 @@ export class Recovery {
     this.#recovering.get(container.id)?.abort();
     const { containers } = this.#control;
     container.address = null;
-    const why = info === null ? 'it was removed' : `it exited with status ${info.exitCode}`;
-    containers.change(container, 'failed', why);
+    containers.change(container, 'failed', howItEnded(info));
     if (container.inService) await this.#direct(null);
     else if (info === null) containers.forget(container);
   }
@@ -108,6 +133,12 @@ export class Recovery {
     const target = container === null ? null : routeTarget(container);
     await traffic.direct(target, container?.switchedAt ?? null, this.#drains.targets());
   }
+}
+
+function howItEnded(info: ContainerInfo | null): string {
+  if (info === null) return 'it was removed';
+  // Without an exit status its engine is about to restart it.
+  return info.exitCode === null ? 'it does not run at the moment' : `it exited with status ${info.exitCode}`;
 }
 
 function sameAddress(a: Address | null, b: Address | null): boolean {

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { deploy, statusOf, until, versionServed } from '../support/deployments.ts';
-import { type DockerDeployment, dockerDeployment, type Taps } from '../support/docker-deployment.ts';
-import { dockerForTest, type TestDocker } from '../support/docker.ts';
+import { dockerDeployment, sharedImages, type Taps } from '../support/docker-deployment.ts';
+import type { TestDocker } from '../support/docker.ts';
 import type { TestProgram } from '../support/program.ts';
 import type { TappedRequest } from '../support/tap.ts';
 
@@ -69,8 +69,7 @@ const MOMENTS: Moment[] = [
 async function setUp(t: TestContext, images: TestDocker) {
   const deployment = await dockerDeployment(t, mkdtempSync(join(tmpdir(), 'state-')));
   const taps = await deployment.tapped();
-  const hashOf = async (revision: string) =>
-    deployment.store(revision, { more: { ContainerConfig: { Image: images.reference(revision) } } });
+  const hashOf = async (revision: string) => deployment.store(revision, { image: images.reference(revision) });
   const hashes = { v1: await hashOf('v1'), v2: await hashOf('v2') };
   const program = await deployment.start(taps.start);
   await deploy(program, hashes.v1);
@@ -98,25 +97,11 @@ function killAt(moment: Moment, program: TestProgram, taps: Taps): Promise<void>
   return promise;
 }
 
-/** The names of this application's containers, with their states, without the id. */
-async function containersOf({ docker }: DockerDeployment): Promise<string[]> {
-  const found = await docker.docker.listContainers({
-    all: true,
-    filters: { label: [`wunderproxy.app=${docker.app}`] },
-  });
-  return found
-    .map(({ Names, Id, State }) =>
-      `${(Names[0] ?? '').slice(`/${docker.app}-`.length)} ${State}`.replace(Id.slice(0, 8), 'ID'),
-    )
-    .toSorted();
-}
-
 describe('a kill -9 of everything leaves what the next start takes up', { concurrency: 2 }, () => {
   const cleanups: (() => Promise<void> | void)[] = [];
   let images: TestDocker;
   before(async () => {
-    images = await dockerForTest({ after: (end) => void cleanups.push(end) });
-    for (const version of ['v1', 'v2']) await images.appImage(version);
+    images = await sharedImages({ after: (end) => void cleanups.push(end) }, ['v1', 'v2']);
   });
   after(async () => {
     for (const end of cleanups) await end();
@@ -142,10 +127,7 @@ describe('a kill -9 of everything leaves what the next start takes up', { concur
         assert.equal(await versionServed(next), served, 'with its first answer');
         assert.equal(await deployment.current(), served);
         const expected = [`${served}-ID running`, ...(waiting ? ['v2-ID running'] : [])];
-        await until(
-          async () => containersOf(deployment),
-          (found) => JSON.stringify(found) === JSON.stringify(expected),
-        );
+        await deployment.settledAt(...expected);
         const { Containers } = await until(
           async () => statusOf(next),
           (status) => status.Containers.length === expected.length,
@@ -157,10 +139,7 @@ describe('a kill -9 of everything leaves what the next start takes up', { concur
 
         await deploy(next, hashes.v2);
         assert.equal(await versionServed(next), 'v2');
-        await until(
-          async () => containersOf(deployment),
-          (found) => JSON.stringify(found) === JSON.stringify(['v2-ID running']),
-        );
+        await deployment.settledAt('v2-ID running');
         assert.equal(await deployment.current(), 'v2');
         assert.deepEqual(await deployment.history(), ['v1', 'v2']);
         assert.equal((await next.stop()).code, 0);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { type ConfigOptions, encode } from './deployable.ts';
+import { until } from './deployments.ts';
 import { dockerForTest, type TestDocker } from './docker.ts';
 import type { Cleanup } from './processes.ts';
 import { startProgram, type TestProgram } from './program.ts';
@@ -48,9 +49,11 @@ export class DockerDeployment {
   }
 
   /** Stores a launch config alone. */
-  async store(revision: string, { env = {}, more = {}, algorithm }: ConfigOptions = {}): Promise<string> {
+  async store(revision: string, options: ConfigOptions & { image?: string } = {}): Promise<string> {
+    const { env = {}, more = {}, algorithm, image } = options;
     const Env = Object.entries(env).map(([key, value]) => `${key}=${value}`);
-    const config = { ContainerConfig: { Env }, HealthCheckPath: 'up', Revision: revision, ...more };
+    const ContainerConfig = image === undefined ? { Env } : { Env, Image: image };
+    const config = { ContainerConfig, HealthCheckPath: 'up', Revision: revision, ...more };
     const { hash, bytes } = encode(config, algorithm);
     await this.put(`container.${hash}.json`, bytes);
     return hash;
@@ -76,6 +79,25 @@ export class DockerDeployment {
   /** Revisions in `history.json`, oldest first. */
   async history(): Promise<string[]> {
     return (await this.read<HistoryEntry[]>('history.json')).map(({ Revision }) => Revision);
+  }
+
+  /** This application's containers in any state, `<revision>-ID<-mark> <state>` each, in order. */
+  async containers(): Promise<string[]> {
+    const { app, docker } = this.docker;
+    const found = await docker.listContainers({ all: true, filters: { label: [`wunderproxy.app=${app}`] } });
+    return found
+      .map(({ Names, Id, State }) =>
+        `${(Names[0] ?? '').replace(`/${app}-`, '')} ${State}`.replace(Id.slice(0, 8), 'ID'),
+      )
+      .toSorted();
+  }
+
+  /** Resolves once these, and no others, are this application's containers. */
+  async settledAt(...expected: string[]): Promise<void> {
+    await until(
+      async () => this.containers(),
+      (found) => JSON.stringify(found) === JSON.stringify(expected),
+    );
   }
 
   /** Starts the program. */
@@ -113,13 +135,23 @@ export interface Taps {
 
 /**
  * Everything is cleared away when the test ends: the programs and taps first, so that no program is at work on what is
- * being removed.
+ * being removed. With the store of another deployment it stands for a second machine.
  */
-export async function dockerDeployment(t: Cleanup, stateDir: string): Promise<DockerDeployment> {
+export async function dockerDeployment(t: Cleanup, stateDir: string, store?: TestS3): Promise<DockerDeployment> {
   const ends: (() => Promise<void> | void)[] = [];
   t.after(async () => {
     for (const end of ends) await end();
   });
   const docker = await dockerForTest(t);
-  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, await s3ForTest(t), stateDir);
+  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, store ?? (await s3ForTest(t)), stateDir);
+}
+
+/**
+ * Images of the test application by version, built once for all tests of a file; configs name them in full. Gone when
+ * `t` ends.
+ */
+export async function sharedImages(t: Cleanup, versions: string[]): Promise<TestDocker> {
+  const images = await dockerForTest(t);
+  for (const version of versions) await images.appImage(version);
+  return images;
 }
