@@ -126,9 +126,10 @@ export class Adoption {
     return null;
   }
 
-  async #launch(current: StoredConfig): Promise<void> {
+  async #launch(current: StoredConfig & { sha256: string }): Promise<void> {
     const { containers } = this.#control;
-    const unhealthy = containers.find(current.hash, 'ready');
+    // Those that have died, or do not answer: the new one takes their place.
+    const unhealthy = [current.hash, current.sha256].flatMap((hash) => containers.find(hash, 'ready', 'failed'));
     const container = await this.#deployments.launchStored(current, '');
     if (containers.active !== null) return;
     await this.#deployments.adopt(container);

@@ -9,6 +9,7 @@ export interface ContainerAnswer {
   Id: string;
   State: string;
   Address: string | null;
+  Failure: string | null;
   InFlight: number;
   Upgraded: number;
 }
