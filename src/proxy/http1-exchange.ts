@@ -243,7 +243,9 @@ export class Http1Exchange implements Exchange, BodySource {
   abort(): void {
     if (this.over) return;
     // Where only the connection's end tells the body's end, an orderly end would make it look whole.
-    if (this.status !== 0 && this.#left === null && !this.#chunked) this.#socket.resetAndDestroy();
+    // Unix sockets have no reset, and Node throws when asked for one.
+    const unmarked = this.status !== 0 && this.#left === null && !this.#chunked;
+    if (unmarked && this.client.address !== null) this.#socket.resetAndDestroy();
     else this.#socket.destroy();
     this.onClientGone();
   }

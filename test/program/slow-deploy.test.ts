@@ -1,19 +1,22 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import * as net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { workshop, type Workshop } from '../support/deployable.ts';
-import { deploy, statusOf, until, untilQuiet } from '../support/deployments.ts';
+import { deploy, statusOf, until, untilQuiet, versionServed } from '../support/deployments.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 import { Upload } from '../support/upload.ts';
 
 const MIB = 2 ** 20;
 
 /** Version 1 in service. */
-async function setUp(t: TestContext): Promise<{ shop: Workshop; program: TestProgram }> {
+async function setUp(t: TestContext, more: string[] = []): Promise<{ shop: Workshop; program: TestProgram }> {
   const shop = workshop(t);
-  const args = ['--runtime', 'process', '--workers', '2', shop.bucket, shop.prefix, 'shop'];
+  const args = ['--runtime', 'process', '--workers', '2', ...more, shop.bucket, shop.prefix, 'shop'];
   const program = await startProgram(t, { args, stateDir: shop.stateDir });
   await deploy(program, shop.config('v1'));
   return { shop, program };
@@ -66,7 +69,9 @@ test('a client that reads slowly does not delay a deploy, and still gets all of 
   const { shop, program } = await setUp(t);
   const { port } = new URL(`http://${program.proxy}`);
   const client = net.connect({ port: Number(port), host: '127.0.0.1' });
-  t.after(() => client.destroy());
+  t.after(() => {
+    client.destroy();
+  });
   await once(client, 'connect');
   client.pause();
   // More than the kernel's buffers on both sides take.
@@ -90,4 +95,26 @@ test('a client that reads slowly does not delay a deploy, and still gets all of 
   assert.ok(received > size, `${received} bytes`);
   assert.equal(tail.toString('latin1'), '\r\n0\r\n\r\n', 'it is marked as whole');
   await untilQuiet(program);
+});
+
+test('a response that its drain deadline cuts ends its own connection only, on a unix socket as well', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'wundertest-'));
+  const { shop, program } = await setUp(t, ['--drain-timeout', '300ms', '--proxy', `unix:${folder}/proxy.sock`]);
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const workers = program.pids('worker');
+  // To HTTP/1.0 only the connection's end tells the end of what the application sends in chunks.
+  const client = net.connect(`${folder}/proxy.sock`);
+  t.after(() => {
+    client.destroy();
+  });
+  const closed = once(client, 'close');
+  client.write('GET /stream?chunks=3000&ms=20 HTTP/1.0\r\n\r\n');
+  await once(client, 'data');
+  client.resume();
+
+  await replace(shop, program);
+
+  await closed;
+  assert.equal(await versionServed(program), 'v2');
+  assert.deepEqual(program.pids('worker'), workers, 'no worker was replaced');
 });

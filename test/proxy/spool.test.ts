@@ -140,7 +140,7 @@ test('whatever a body is cut into, wherever its size lies, it is stored as it wa
     const data = testData(random.pick(sizes) + random.pick([0, 0, 1]));
     const known = random.chance(0.5);
     const error = random.chance(0.1) ? ('client_closed' as const) : null;
-    const pieces = random.cut(data, 1 + random.below(random.pick([1, 3, 50])));
+    const pieces = random.split(data, 1 + random.below(random.pick([1, 3, 50])));
     const source = new PiecewiseSource(known ? data.length : null, pieces, error);
     const limits = { body: random.pick([2 ** 30, 2 ** 30, 100_000]), bodyRate: 0, bodyTimeout: 60_000 };
     try {
@@ -204,7 +204,7 @@ test('what overflows comes out in order and whole, in any rhythm, with or withou
     };
     const { spool } = spoolWith(t, limits);
     const data = testData(random.below(800 * KIB));
-    const pieces = random.cut(data, 1 + random.below(60));
+    const pieces = random.split(data, 1 + random.below(60));
     const largest = Math.max(0, ...pieces.map(({ length }) => length));
     const reader = new Reader(spool);
     const abandoned = random.chance(0.2);

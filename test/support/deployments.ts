@@ -16,6 +16,8 @@ export interface ContainerAnswer {
 
 /** What tests read of `/status`. */
 export interface StatusAnswer {
+  /** In bytes. */
+  HeapSize: number;
   Active: ContainerAnswer | null;
   Containers: ContainerAnswer[];
   History: { Hash: string; Revision: string }[];

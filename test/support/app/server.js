@@ -75,9 +75,10 @@ const routes = {
     response.writeHead(Number(query.get('code') ?? 200), location === null ? {} : { location });
     response.end();
   },
-  /** Announces 1,000 bytes, sends `after` and breaks off; 0: before the headers. */
+  /** Announces 1,000 bytes, sends `after` and breaks off; 0: before the headers, or with `head` inside of them. */
   '/break': (_request, response, query) => {
     const after = Number(query.get('after') ?? 0);
+    if (query.has('head')) return response.socket.end('HTTP/1.1 200 OK\r\nContent-Le');
     if (after === 0) return response.socket.destroy();
     response.writeHead(200, { 'content-length': 1_000 });
     response.write('x'.repeat(after), () => response.socket.destroy());
