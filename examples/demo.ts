@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /**
@@ -78,9 +79,18 @@ program.once('exit', (code, signal) => {
 
 createInterface({ input: program.stdout }).on('line', (line) => {
   const entry = JSON.parse(line) as { msg: string; level: string; proxy?: string; api?: string; to?: string };
-  if (entry.msg === 'ready') console.log(instructions(entry.proxy ?? '', entry.api ?? ''));
+  if (entry.msg === 'ready') void explain(entry.proxy ?? '', entry.api ?? '');
   else if (entry.level !== 'info') console.log(line);
 });
+
+/** Once version 1 answers: its launch takes a second. */
+async function explain(proxy: string, api: string): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    if ((await fetch(`http://${proxy}/`).catch(() => null))?.ok) break;
+    await delay(100);
+  }
+  console.log(instructions(proxy, api));
+}
 
 function instructions(proxy: string, api: string): string {
   return `

@@ -3,13 +3,15 @@ import { createLogger, dieLoudly } from './log.ts';
 import { messageOf } from './errors.ts';
 import type { FromEngine, ToEngine } from './messages.ts';
 
-/**
+/*
  * The engine of `--runtime process`: owns the application's child processes, so that they outlive a manager that
  * crashes. It ends with the primary, and they with it.
  */
+
 /** How long the children may take to end after the primary did, in ms. */
 const END_GRACE = 2_000;
 
+process.title = 'wunderproxy: engine';
 const log = createLogger('engine');
 dieLoudly(log);
 

@@ -30,7 +30,7 @@ export class LogTail {
 
   /** The last `count` lines; a line that has not ended yet is one too. */
   last(count: number): string[] {
-    const open = [this.#open.stdout.text, this.#open.stderr.text].filter((text) => text !== '').map(printable);
+    const open = [this.#open.stdout.text, this.#open.stderr.text].map(printable).filter((text) => text !== '');
     return count > 0 ? [...this.#lines, ...open].slice(-count) : [];
   }
 

@@ -51,12 +51,17 @@ export interface Route {
 /** The route before any manager spoke. */
 export const NO_ROUTE: Route = { version: 0, active: null, activeSince: null, draining: [] };
 
-/** What one worker counts for one container. Totals since the worker started; a target it has let go is left out. */
+/** Durations in µs, rounded down to some 1.6 %, and how often each occurred. */
+export type LatencyCounts = Record<string, number>;
+
+/** What one worker counts for one container at one address. Totals since the worker started; a target it has let go is left out. */
 export interface TargetStats {
   id: string;
   inFlight: number;
   upgraded: number;
   requests: number;
+  /** The container's own time: from dispatch to the last byte of its response. */
+  latency: LatencyCounts;
 }
 
 /** Open client connections by Go's http.ConnState. */
@@ -76,6 +81,8 @@ export interface WorkerStats {
   requests: number;
   /** Finished requests by status code. */
   statusCodes: Record<string, number>;
+  /** From the request's head to the last byte of the response handed to the client. */
+  latency: LatencyCounts;
   /** Finished requests, and the seconds they took together, since the active container last changed. */
   sinceSwitch: { requests: number; seconds: number };
   /** What bodies take up at the moment. */

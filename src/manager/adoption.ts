@@ -1,13 +1,16 @@
-import { messageOf, WunderproxyError } from '../errors.ts';
-import { type Container, shortId } from './containers.ts';
+import { describeError, WunderproxyError } from '../errors.ts';
+import { type Container, isOld } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
 import type { StoredConfig } from './environment.ts';
 import { pause, probeFor, probeOnce } from './health.ts';
 import type { ContainerInfo } from './runtime.ts';
 
-/** A start that could not do its work tries again after so long (ms), doubling up to the second figure. */
-const RETRY = { first: 1_000, longest: 60_000 };
+/**
+ * A start that could not do its work tries again after so long (ms), doubling up to the longest; while store or engine
+ * can't be reached, up to a shorter one.
+ */
+const RETRY = { first: 1_000, longest: 60_000, unreachable: 5_000 };
 
 /**
  * What a start does with what it finds: the workers' route (when only the manager was restarted), the engine's containers
@@ -17,6 +20,7 @@ export class Adoption {
   readonly #control: Control;
   readonly #deployments: Deployments;
   readonly #superseded: Container[] = [];
+  #hurry = new AbortController();
 
   constructor(control: Control, deployments: Deployments) {
     this.#control = control;
@@ -31,28 +35,35 @@ export class Adoption {
   async run(): Promise<void> {
     const { containers, log, stopping, traffic } = this.#control;
     let seen = false;
-    for (let wait = RETRY.first; !stopping.aborted; wait = Math.min(wait * 2, RETRY.longest)) {
+    for (let wait: number = RETRY.first; !stopping.aborted; wait *= 2) {
       try {
         if (!seen) await this.#takeUpContainers();
         seen = true;
         await this.#serveCurrent();
-        await this.#stopSuperseded();
+        this.#stopSuperseded();
         return;
       } catch (error) {
+        wait = Math.min(wait, isUnreachable(error) ? RETRY.unreachable : RETRY.longest);
         log.error({ err: error, retryInMs: wait }, 'the config in service could not be taken up');
       }
       traffic.confirm();
-      await pause(wait, stopping);
+      this.#hurry = new AbortController();
+      await pause(wait, AbortSignal.any([stopping, this.#hurry.signal]));
       if (containers.active?.state === 'active') break;
     }
-    await this.#stopSuperseded();
+    this.#stopSuperseded();
+  }
+
+  /** The engine is there again: what waits for it need wait no longer. */
+  hurry(): void {
+    this.#hurry.abort();
   }
 
   async #takeUpContainers(): Promise<void> {
     const { traffic, runtime, containers } = this.#control;
     const { active, activeSince } = traffic.route;
     const found = (await runtime.list()).toSorted((a, b) => (a.startedAt ?? '').localeCompare(b.startedAt ?? ''));
-    for (const info of found) await this.#takeUp(info);
+    for (const info of found) this.#takeUp(info);
     const inService = active === null ? null : containers.get(active.id);
     if (inService) {
       inService.inService = true;
@@ -67,8 +78,8 @@ export class Adoption {
     }
   }
 
-  async #takeUp(info: ContainerInfo): Promise<void> {
-    const { containers, log, runtime, traffic } = this.#control;
+  #takeUp(info: ContainerInfo): void {
+    const { containers, traffic } = this.#control;
     const { active, draining } = traffic.route;
     const drain = draining.find((each) => each.target.id === info.id);
     if (info.id === active?.id) {
@@ -77,10 +88,8 @@ export class Adoption {
       const container = containers.add(info, 'draining');
       container.drain = { since: drain.since, deadline: drain.deadline };
       this.#deployments.drains.begin(container, '');
-    } else if (info.mark === 'launching') {
-      log.warn({ container: shortId(info.id), revision: info.revision }, 'a launch was cut short: its container goes');
-      await runtime.remove(info.id);
-    } else {
+    } else if (info.mark !== 'launching') {
+      // Else its launch was cut short; `Recovery.look` removes it, which must not keep anything from being served.
       const container = containers.add(info, info.running ? 'ready' : 'failed');
       if (info.mark === 'superseded') this.#superseded.push(container);
     }
@@ -117,24 +126,23 @@ export class Adoption {
     return null;
   }
 
-  async #launch(current: StoredConfig): Promise<void> {
+  async #launch(current: StoredConfig & { sha256: string }): Promise<void> {
     const { containers } = this.#control;
-    const unhealthy = containers.find(current.hash, 'ready');
+    // Those that have died, or do not answer: the new one takes their place.
+    const unhealthy = [current.hash, current.sha256].flatMap((hash) => containers.find(hash, 'ready', 'failed'));
     const container = await this.#deployments.launchStored(current, '');
     if (containers.active !== null) return;
     await this.#deployments.adopt(container);
     this.#superseded.push(...unhealthy.filter((each) => each !== container));
   }
 
-  async #stopSuperseded(): Promise<void> {
+  #stopSuperseded(): void {
     for (const container of this.#superseded.splice(0)) {
-      if (container.inService || !['ready', 'failed'].includes(container.state)) continue;
-      try {
-        await this.#deployments.drains.stop(container, '', 'it had been superseded when wunderproxy ended');
-      } catch (error) {
-        if (!(error instanceof WunderproxyError)) throw error;
-        this.#control.log.warn({ why: messageOf(error) }, 'a superseded container is still there');
-      }
+      if (isOld(container)) this.#deployments.drains.beginLeftOver(container);
     }
   }
+}
+
+function isUnreachable(error: unknown): boolean {
+  return error instanceof WunderproxyError && describeError(error.code).retryable;
 }

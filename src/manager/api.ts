@@ -4,7 +4,7 @@ import { describeError, type ErrorCode, messageOf, WunderproxyError } from '../e
 import { guard } from './api-guard.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
-import type { Deployments } from './deployments.ts';
+import type { Deployments, Switched } from './deployments.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { type About, containerStatus, statusOf } from './status.ts';
 
@@ -83,10 +83,7 @@ function routes({ control, deployments, about }: ApiOptions): Router {
     answer(context, 'ok', { Status: 'ok' });
   });
 
-  async function answerSwitch(
-    context: Context,
-    { container, previous }: { container: Container; previous: Container | null },
-  ): Promise<void> {
+  async function answerSwitch(context: Context, { container, previous }: Switched): Promise<void> {
     if (context.query['wait'] === 'drained' && previous) await deployments.drains.whenGone(previous.id);
     const text = `switched proxy to port ${portOf(container)} of container ${shortId(container.id)}`;
     answer(context, text, { ...containerStatus(container, control), Previous: previous?.id ?? null });

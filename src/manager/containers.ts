@@ -102,3 +102,8 @@ export function routeTarget(container: Container): RouteTarget | null {
   const { id, hash, revision, address } = container;
   return address === null ? null : { id, hash, revision, address };
 }
+
+/** Whether it is neither in service, nor on the way there, nor draining. */
+export function isOld(container: Container): boolean {
+  return !container.inService && container.drain === null && ['ready', 'failed'].includes(container.state);
+}

@@ -1,11 +1,18 @@
 import { messageOf, WunderproxyError } from '../errors.ts';
-import { type Container, routeTarget } from './containers.ts';
+import { type Container, isOld, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
 import { probeFor, probeOnce } from './health.ts';
 import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './history.ts';
 import { Launcher } from './launcher.ts';
+
+/**
+ * What was sent to the old container just before a switch may still lie unread in its socket. The switch is answered once
+ * that is finished, or has had so long (ms) to be taken up: so that by the container's own log, too, nothing begins there
+ * after the answer.
+ */
+const SETTLE = 500;
 
 /**
  * What operators ask for: launch, switch, roll back, stop old.
@@ -95,8 +102,8 @@ export class Deployments {
    * All new requests go to the container with this hash. Resolves once every worker works by it; the one before drains.
    * Throws `not_launched`, `runtime_unavailable`, `store_unavailable`: then nothing was switched.
    */
-  async switchTo(hash: string, by: string): Promise<{ container: Container; previous: Container | null }> {
-    return this.#oneByOne(async () => {
+  async switchTo(hash: string, by: string): Promise<Switched> {
+    const switched = await this.#oneByOne(async () => {
       const container = this.#switchable(hash);
       const deployment = {
         Revision: container.revision,
@@ -106,20 +113,22 @@ export class Deployments {
       };
       return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
     });
+    return this.#settled(switched);
   }
 
   /**
    * Back to the deployment before the one in service, or to the last one with this hash; the history is cut after it.
    * Throws `empty_history`, `not_in_history` and what `launch` and `switchTo` throw.
    */
-  async rollback(hash: string | null, by: string): Promise<{ container: Container; previous: Container | null }> {
+  async rollback(hash: string | null, by: string): Promise<Switched> {
     const history = await this.#control.environment.history();
     const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
     await this.launch(target, by);
-    return this.#oneByOne(async () => {
+    const switched = await this.#oneByOne(async () => {
       const container = this.#switchable(target);
       return this.#switch(container, by, 'rollback', (events) => cutAfter(events, target));
     });
+    return this.#settled(switched);
   }
 
   /** Stops and removes every container of the app that is neither in service nor draining nor being launched. */
@@ -175,7 +184,7 @@ export class Deployments {
     by: string,
     event: 'switch' | 'rollback',
     change: (history: Deployment[]) => Deployment[],
-  ): Promise<{ container: Container; previous: Container | null }> {
+  ): Promise<Switched> {
     const { containers, environment, journal, runtime, traffic } = this.#control;
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
@@ -191,7 +200,12 @@ export class Deployments {
       // The mark first: whenever the program dies, marks and current.json tell the next start what to do.
       if (previous) await runtime.mark(previous.id, 'superseded');
       try {
-        this.knownHistory = await environment.commit(bytes, change);
+        const { history, undo } = await environment.commit(bytes, change);
+        if (container !== active && container.state !== 'ready') {
+          await undo();
+          throw new WunderproxyError('not_launched', { message: 'The container ended as it was switched to.' });
+        }
+        this.knownHistory = history;
       } catch (error) {
         if (previous) await this.#unmark(previous);
         throw error;
@@ -211,11 +225,18 @@ export class Deployments {
     return { container, previous };
   }
 
+  async #settled(switched: Switched): Promise<Switched> {
+    const { previous } = switched;
+    if (previous) await this.#control.traffic.whenIdle(previous.id, AbortSignal.timeout(SETTLE));
+    return switched;
+  }
+
   #enterService(container: Container): void {
+    // First of all: it throws for a container that has failed meanwhile.
+    this.#control.containers.change(container, 'active');
     this.drains.rescue(container);
     container.inService = true;
     container.switchedAt = Date.now();
-    this.#control.containers.change(container, 'active');
   }
 
   #leaveService(container: Container): void {
@@ -257,7 +278,8 @@ export class Deployments {
   }
 }
 
-/** Whether it is neither in service, nor on the way there, nor draining. */
-function isOld(container: Container): boolean {
-  return !container.inService && container.drain === null && ['ready', 'failed'].includes(container.state);
+/** What a switch did; `previous` drains. */
+export interface Switched {
+  container: Container;
+  previous: Container | null;
 }

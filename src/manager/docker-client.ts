@@ -4,9 +4,6 @@ import Docker from 'dockerode';
 import { messageOf, type WunderproxyError } from '../errors.ts';
 import { unavailable } from './runtime-errors.ts';
 
-/** Where Docker listens unless `DOCKER_HOST` says otherwise. */
-export const DEFAULT_DOCKER_HOST = 'unix:///var/run/docker.sock';
-
 /** What errors of a connection to an engine mean, by their codes. */
 const EXPLANATIONS: Record<string, string> = {
   ENOENT: 'is not there.',

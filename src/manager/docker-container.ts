@@ -7,6 +7,8 @@ import type { ContainerInfo, ContainerMark, CreateRequest } from './runtime.ts';
 /** Labels by which wunderproxy finds its containers again. */
 export const LABELS = {
   app: 'wunderproxy.app',
+  /** Name of the store and prefix: another environment of the same app may share the engine. */
+  environment: 'wunderproxy.environment',
   hash: 'wunderproxy.hash',
   revision: 'wunderproxy.revision',
   /** Where the application listens in the container. */
@@ -42,6 +44,7 @@ export function markOf(name: string): ContainerMark {
  */
 export function createBody(
   app: string,
+  environment: string,
   image: string,
   exposedByImage: string[],
   request: Pick<CreateRequest, 'hash' | 'config' | 'environment'>,
@@ -56,6 +59,7 @@ export function createBody(
     Labels: {
       ...ContainerConfig.Labels,
       [LABELS.app]: app,
+      [LABELS.environment]: environment,
       [LABELS.hash]: request.hash,
       [LABELS.revision]: Revision,
       [LABELS.port]: String(port),
@@ -72,10 +76,13 @@ export function mergeEnvironment(environment: Record<string, string>, own: strin
   return [...common.map(([key, value]) => `${key}=${value}`), ...own];
 }
 
-/** What Docker's `GET /containers/{id}/json` says of a container of this app; null for a container of somebody else. */
-export function containerInfo(app: string, inspected: ContainerInspectInfo): ContainerInfo | null {
+/**
+ * What Docker's `GET /containers/{id}/json` says of a container of this app and environment; null for a container of
+ * somebody else. One without an environment's label was started by hand for whoever takes it up.
+ */
+export function containerInfo(app: string, environment: string, inspected: ContainerInspectInfo): ContainerInfo | null {
   const labels = inspected.Config.Labels ?? {};
-  if (labels[LABELS.app] !== app) return null;
+  if (labels[LABELS.app] !== app || (labels[LABELS.environment] ?? environment) !== environment) return null;
   const { Status, StartedAt, ExitCode } = inspected.State;
   // While a restart policy waits, Docker says Running as well as Restarting: it does not run, nor has it exited for good.
   const running = inspected.State.Running && !inspected.State.Restarting;

@@ -23,6 +23,8 @@ const REMOVAL = { interval: 100, tries: 100 } as const;
 /** What a DockerRuntime is made of. */
 export interface DockerRuntimeOptions {
   app: string;
+  /** Name of the store and prefix: containers of another environment are left alone. */
+  environment: string;
   registryPort: number;
   /** ConfigStore's. */
   openArtifact: ConfigStore['openArtifact'];
@@ -35,6 +37,7 @@ export interface DockerRuntimeOptions {
 export class DockerRuntime implements ContainerRuntime {
   readonly kind = 'docker';
   readonly #app: string;
+  readonly #environment: string;
   readonly #registryPort: number;
   readonly #log: Logger;
   readonly #client: DockerClient;
@@ -44,10 +47,13 @@ export class DockerRuntime implements ContainerRuntime {
   readonly #seen = new Set<string>();
   /** Names or ids of containers that nobody waits for: their `create` was broken off. They may not exist. */
   readonly #strays = new Set<string>();
+  /** Names given in calls to `create` that the engine did not answer: it may get to them at any time. */
+  readonly #unanswered = new Set<string>();
 
   /** Throws a RangeError when `dockerHost` can't be understood. */
   constructor(options: DockerRuntimeOptions) {
     this.#app = options.app;
+    this.#environment = options.environment;
     this.#registryPort = options.registryPort;
     this.#log = options.log;
     this.#client = new DockerClient(options.dockerHost);
@@ -60,9 +66,12 @@ export class DockerRuntime implements ContainerRuntime {
 
   watch(onChange: (id: string | null) => void): void {
     this.#monitor = new DockerMonitor(this.#client, {
-      changed: (id, labels) => {
+      changed: (id, action, labels) => {
+        const unanswered = this.#unanswered.delete(labels['name'] ?? '');
+        if (unanswered && action !== 'destroy') return void this.#removeStrays([id]);
         if (labels[LABELS.app] === this.#app) this.#seen.add(id);
         if (this.#seen.has(id)) onChange(id);
+        if (action === 'destroy') this.#seen.delete(id);
       },
       connected: () => {
         void this.#removeStrays();
@@ -87,7 +96,7 @@ export class DockerRuntime implements ContainerRuntime {
 
   async inspect(id: string): Promise<ContainerInfo | null> {
     const found = await this.#read((abortSignal) => this.#client.docker.getContainer(id).inspect({ abortSignal }));
-    const info = found && containerInfo(this.#app, found);
+    const info = found && containerInfo(this.#app, this.#environment, found);
     if (info) this.#seen.add(info.id);
     else this.#seen.delete(id);
     return info;
@@ -105,7 +114,7 @@ export class DockerRuntime implements ContainerRuntime {
       });
       signal.throwIfAborted();
       await this.#removeStrays();
-      const id = await this.#create(createBody(this.#app, image, exposed, request), config.Revision);
+      const id = await this.#create(createBody(this.#app, this.#environment, image, exposed, request), config.Revision);
       if (!signal.aborted) return id;
       this.#strays.add(id);
       await this.#removeStrays();
@@ -192,9 +201,9 @@ export class DockerRuntime implements ContainerRuntime {
       return id;
     } catch (error) {
       if (!(error instanceof EngineRefusal)) {
-        // It may be there now, or once the engine gets to it.
+        // It may be there now, or when the engine is back, or later: then its event tells.
+        this.#unanswered.add(name);
         await this.#removeStrays([name]);
-        this.#strays.add(name);
         throw error;
       }
       const words = withoutValues(error.message, body.Env ?? []);
@@ -203,9 +212,10 @@ export class DockerRuntime implements ContainerRuntime {
     }
   }
 
-  /** Clears away what calls to `create` left that nobody got an answer to. */
-  async #removeStrays(names: Iterable<string> = this.#strays): Promise<void> {
-    for (const name of names) {
+  /** Clears away what calls to `create` left that nobody got an answer to. What can't be removed is tried again later. */
+  async #removeStrays(names: Iterable<string> = []): Promise<void> {
+    for (const name of names) this.#strays.add(name);
+    for (const name of this.#strays) {
       try {
         await this.remove(name);
         this.#strays.delete(name);

@@ -1,10 +1,14 @@
 import { messageOf } from '../errors.ts';
 import type { DrainingTarget } from '../messages.ts';
 import { type Container, routeTarget, shortId } from './containers.ts';
+import { pause } from './health.ts';
 import type { Control } from './control.ts';
 
 /** How long (ms) a container gets between SIGTERM and SIGKILL. */
 const STOP_TIMEOUT = 10_000;
+
+/** A container that could not be stopped, because its engine is out of reach, is tried again after so long (ms). */
+const STOP_RETRY = 5_000;
 
 /** Workers get so long (ms) to break off what runs past the deadline. */
 const CUT_TIMEOUT = 2_000;
@@ -36,6 +40,13 @@ export class Drains {
       if (this.#running.get(container.id)?.rescue === rescue) this.#running.delete(container.id);
     });
     this.#running.set(container.id, { rescue, gone });
+  }
+
+  /** Drains a container that has been out of service since before this start. */
+  beginLeftOver(container: Container): void {
+    const since = Date.now();
+    container.drain = { since, deadline: since + this.#control.drainTimeout };
+    this.begin(container, '');
   }
 
   /** Ends a drain because the container is wanted again; it goes on running. */
@@ -72,7 +83,7 @@ export class Drains {
   }
 
   async #drain(container: Container, by: string, rescued: AbortSignal): Promise<void> {
-    const { traffic, journal, log } = this.#control;
+    const { traffic, journal } = this.#control;
     const drain = container.drain;
     if (drain === null) return;
     // However the clock was set meanwhile: never longer than a drain may take.
@@ -89,13 +100,24 @@ export class Drains {
       Outcome: finished ? 'ok' : 'failed',
       Message: message,
     });
-    try {
-      await this.stop(container, by, 'it was drained');
-    } catch (error) {
-      log.error({ err: error, container: shortId(container.id) }, 'a drained container is still there');
-    }
+    await this.#stopAtLast(container, by);
     container.drain = null;
     await traffic.direct(traffic.route.active, traffic.route.activeSince, this.targets());
+  }
+
+  /** Until it is gone, or the program ends: its mark tells the next start what to do with it. */
+  async #stopAtLast(container: Container, by: string): Promise<void> {
+    const { log, runtime, stopping } = this.#control;
+    for (;;) {
+      try {
+        return await this.stop(container, by, 'it was drained');
+      } catch (error) {
+        log.error({ err: error, container: shortId(container.id) }, 'a drained container is still there');
+      }
+      do await pause(STOP_RETRY, stopping);
+      while (runtime.problem !== null && !stopping.aborted);
+      if (stopping.aborted) return;
+    }
   }
 
   async #cut(container: Container): Promise<void> {

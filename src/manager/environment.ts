@@ -13,11 +13,27 @@ const HISTORY = 'history.json';
 /** How often a compare-and-swap is tried again before it counts as failed. */
 const ATTEMPTS = 20;
 
+const DOUBT = 'the store may name a deployment that did not come into service';
+
+/** What a compare-and-swap did. */
+interface Swap {
+  before: Buffer | null;
+  written: Buffer;
+}
+
 /** A launch config together with its exact bytes. */
 export interface StoredConfig {
   hash: string;
   bytes: Buffer;
   config: LaunchConfig;
+}
+
+/** A commit that was carried out. */
+export interface Commit {
+  /** The history as it is now. */
+  history: Deployment[];
+  /** Puts back what was there before, as far as nobody has changed it since. Never rejects. */
+  undo: () => Promise<void>;
 }
 
 /** The environment as the store has it: launch configs, the one in service, the history. */
@@ -74,32 +90,59 @@ export class Environment {
   /**
    * Makes a config the one in service: first the history, then `current.json`, each by compare-and-swap. Writing
    * `current.json` is the point from which a start serves this config; if it fails the history is put back.
-   * Throws `store_unavailable`; then nothing has changed.
-   *
-   * @returns the history as it is now.
+   * Throws `store_unavailable`; then nothing has changed, as far as the store could still be asked.
    */
-  async commit(bytes: Buffer, change: (history: Deployment[]) => Deployment[]): Promise<Deployment[]> {
+  async commit(bytes: Buffer, change: (history: Deployment[]) => Deployment[]): Promise<Commit> {
     const history = await this.#swap(HISTORY, (old) => {
       const before = parseHistory(old);
       const after = change(before);
       return after === before ? (old ?? formatHistory(after)) : formatHistory(after);
     });
+    let before: Buffer | null = null;
     try {
-      await this.#swap(CURRENT, () => bytes);
+      await this.#swap(CURRENT, (old) => {
+        before = old;
+        return bytes;
+      });
     } catch (error) {
-      await this.#putBack(history.written, history.before);
-      throw error;
+      if (!(await this.#wasCarriedOut(bytes, history))) throw error;
     }
     await this.#copies.write(CURRENT, bytes);
     await this.#copies.write(HISTORY, history.written);
-    return parseHistory(history.written);
+    const undo = async () => {
+      if (before === null) return;
+      await this.#putBack(CURRENT, bytes, before);
+      await this.#putBack(HISTORY, history.written, history.before ?? formatHistory([]));
+      await this.#copies.write(CURRENT, before);
+    };
+    return { history: parseHistory(history.written), undo };
+  }
+
+  /** What failed may have been the answer alone. If it was not, the history is put back. Never rejects. */
+  async #wasCarriedOut(bytes: Buffer, history: Swap): Promise<boolean> {
+    try {
+      if ((await this.#read(CURRENT))?.bytes.equals(bytes)) return true;
+    } catch (error) {
+      this.#log.error({ err: error }, DOUBT);
+      return false;
+    }
+    await this.#putBack(HISTORY, history.written, history.before ?? formatHistory([]));
+    return false;
   }
 
   async #read(key: string): Promise<StoredObject | null> {
+    return this.#noting(this.#store.read(key));
+  }
+
+  async #replace(key: string, bytes: Buffer, expected: string | null): Promise<boolean> {
+    return this.#noting(this.#store.replace(key, bytes, expected));
+  }
+
+  async #noting<T>(call: Promise<T>): Promise<T> {
     try {
-      const object = await this.#store.read(key);
+      const result = await call;
       this.problem = null;
-      return object;
+      return result;
     } catch (error) {
       this.problem = messageOf(error);
       throw error;
@@ -120,15 +163,12 @@ export class Environment {
   }
 
   /** Replaces an object by what `change` makes of it, again and again while others are faster. */
-  async #swap(
-    key: string,
-    change: (old: Buffer | null) => Buffer,
-  ): Promise<{ before: Buffer | null; written: Buffer }> {
+  async #swap(key: string, change: (old: Buffer | null) => Buffer): Promise<Swap> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const old = await this.#read(key);
       const written = change(old?.bytes ?? null);
       if (old?.bytes.equals(written)) return { before: old.bytes, written };
-      if (await this.#store.replace(key, written, old?.version ?? null)) return { before: old?.bytes ?? null, written };
+      if (await this.#replace(key, written, old?.version ?? null)) return { before: old?.bytes ?? null, written };
       await pause(Math.random() * 20 * (attempt + 1));
     }
     throw new WunderproxyError('store_unavailable', {
@@ -136,12 +176,12 @@ export class Environment {
     });
   }
 
-  async #putBack(written: Buffer, before: Buffer | null): Promise<void> {
+  async #putBack(key: string, written: Buffer, before: Buffer): Promise<void> {
     try {
-      const now = await this.#read(HISTORY);
-      if (now?.bytes.equals(written)) await this.#store.replace(HISTORY, before ?? formatHistory([]), now.version);
+      const now = await this.#read(key);
+      if (now?.bytes.equals(written)) await this.#replace(key, before, now.version);
     } catch (error) {
-      this.#log.error({ err: error }, 'history.json names a deployment that did not come into service');
+      this.#log.error({ err: error, key }, DOUBT);
     }
   }
 }

@@ -61,7 +61,8 @@ export class PullProgress {
     const done = layers.filter((layer) => layer.done).length;
     const current = layers.reduce((sum, layer) => sum + layer.current, 0);
     const total = layers.reduce((sum, layer) => sum + layer.total, 0);
-    return `${done} of ${layers.length} layers, ${mebibytes(current)} of ${mebibytes(total)} MiB`;
+    const bytes = total === 0 ? '' : `, ${mebibytes(current)} of ${mebibytes(total)} MiB`;
+    return `${done} of ${layers.length} layers${bytes}`;
   }
 }
 

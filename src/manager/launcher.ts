@@ -110,7 +110,8 @@ export class Launcher {
   async #checkAlive(container: Container, exited: AbortController): Promise<void> {
     try {
       const info = await this.#control.runtime.inspect(container.id);
-      if (info?.running) container.address = info.address;
+      if (info?.running && info.startedAt === container.startedAt) container.address = info.address;
+      else if (info?.running) exited.abort('exited, and its restart policy started it again');
       else if (info === null) exited.abort('was removed by somebody else');
       else if (info.exitCode !== null) exited.abort(`exited with status ${info.exitCode}`);
     } catch {
@@ -124,7 +125,7 @@ export class Launcher {
     try {
       await runtime.remove(id);
     } catch (error) {
-      // Its mark says `launching`, so the next start, or the engine's return, removes it.
+      // Its mark says `launching`, so it is removed when the engine is back, or by the next start.
       log.error({ err: error, container: shortId(id) }, 'a container that failed to launch could not be removed yet');
     }
     if (container) containers.forget(container);

@@ -16,6 +16,7 @@ import { Environment } from './environment.ts';
 import { Journal } from './journal.ts';
 import { openStore } from './open-store.ts';
 import { ProcessRuntime } from './process-runtime.ts';
+import { Recent, SLICE } from './recent.ts';
 import { Recovery } from './recovery.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { StateCopies } from './state-copies.ts';
@@ -65,6 +66,7 @@ class Manager {
   readonly #files: OptionFiles;
   readonly #api: Server;
   readonly #stopping = new AbortController();
+  readonly #recent = new Recent();
   #primaryHeap = 0;
 
   static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
@@ -97,6 +99,7 @@ class Manager {
       startedAt: start.startedAt,
       store: store.name,
       primaryHeap: () => this.#primaryHeap,
+      recent: () => this.#recent.slices,
     };
     const api = createApi({
       control: this.#control,
@@ -108,15 +111,20 @@ class Manager {
     this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
     this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
+    setInterval(() => this.#recent.take(this.#traffic.totals(), new Date()), SLICE).unref();
     void this.#takeUp();
   }
 
   /** What runs is taken up first; only then do changes of containers mean anything. */
   async #takeUp(): Promise<void> {
-    const recovery = new Recovery(this.#control, this.#deployments.drains);
-    this.#runtime.watch((id) => void recovery.look(id));
+    const recovery = new Recovery(this.#control, this.#deployments);
+    const adoption = new Adoption(this.#control, this.#deployments);
+    this.#runtime.watch((id) => {
+      if (id === null) adoption.hurry();
+      void recovery.look(id);
+    });
     void this.#readHistory();
-    await new Adoption(this.#control, this.#deployments).run();
+    await adoption.run();
     await recovery.look(null);
   }
 
@@ -170,6 +178,7 @@ function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
   }
   return new DockerRuntime({
     app: config.app,
+    environment: store.name,
     registryPort: config.registryPort,
     openArtifact: (bucket, key, signal) => store.openArtifact(bucket, key, signal),
     log,

@@ -3,6 +3,7 @@ import { type Container, routeTarget, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Drains } from './drains.ts';
 import { probeFor, ProbeLog, probeUntilHealthy } from './health.ts';
+import type { Launcher } from './launcher.ts';
 import type { ContainerInfo } from './runtime.ts';
 import { messageOf } from '../errors.ts';
 
@@ -13,28 +14,67 @@ import { messageOf } from '../errors.ts';
 export class Recovery {
   readonly #control: Control;
   readonly #drains: Drains;
+  readonly #launching: (hash: string) => boolean;
   /** Containers that were restarted and are probed until they are healthy again. */
   readonly #recovering = new Map<string, AbortController>();
+  /** Of whom a change was reported and not looked at yet; null stands for all. */
+  readonly #toLookAt = new Set<string | null>();
+  #looking: Promise<void> | null = null;
 
-  constructor(control: Control, drains: Drains) {
+  constructor(control: Control, { drains, launcher }: { drains: Drains; launcher: Launcher }) {
     this.#control = control;
     this.#drains = drains;
+    this.#launching = (hash) => launcher.running.has(hash);
   }
 
-  /** Looks at one container, or at all (null). Never rejects: an engine that does not answer calls again later. */
+  /**
+   * Looks at one container, or at all (null). One look after the other: of two that overlap, the answer to the first
+   * might come last, and what the container was be taken for what it is. Never rejects: an engine that does not answer
+   * calls again later.
+   */
   async look(id: string | null): Promise<void> {
+    this.#toLookAt.add(id);
+    this.#looking ??= this.#lookAtAll();
+    await this.#looking;
+  }
+
+  async #lookAtAll(): Promise<void> {
+    // What is added meanwhile is visited too.
+    for (const id of this.#toLookAt) {
+      this.#toLookAt.delete(id);
+      await this.#lookAt(id);
+    }
+    this.#looking = null;
+  }
+
+  async #lookAt(id: string | null): Promise<void> {
     const { containers, runtime, log } = this.#control;
     try {
       const known = id === null ? containers.all() : [containers.get(id)].filter((each) => each !== null);
       for (const container of known) await this.#compare(container, await runtime.inspect(container.id));
+      if (id === null) await this.#removeStrays();
     } catch (error) {
       log.warn({ why: messageOf(error) }, 'the state of containers is not known at the moment');
     }
   }
 
+  /** Containers of launches that were cut short, or failed while their engine was out of reach. */
+  async #removeStrays(): Promise<void> {
+    const { containers, runtime, log } = this.#control;
+    for (const { id, hash, mark, revision } of await runtime.list()) {
+      if (mark !== 'launching' || containers.get(id) || this.#launching(hash)) continue;
+      log.warn({ container: shortId(id), revision }, 'a launch has left its container: it goes');
+      try {
+        await runtime.remove(id);
+      } catch (error) {
+        log.error({ err: error, container: shortId(id) }, 'a container that a launch has left can not be removed');
+      }
+    }
+  }
+
   async #compare(container: Container, info: ContainerInfo | null): Promise<void> {
-    // A launch and a stop look after their container themselves.
-    if (container.state === 'stopping') return;
+    // A launch, a drain and a stop look after their container themselves.
+    if (container.state === 'stopping' || container.drain !== null) return;
     if (container.state === 'starting' && !this.#recovering.has(container.id)) return;
     if (!info?.running) return this.#ended(container, info);
     const restarted = info.startedAt !== container.startedAt || container.state === 'failed';
@@ -49,16 +89,12 @@ export class Recovery {
     this.#recovering.get(container.id)?.abort();
     const { containers } = this.#control;
     container.address = null;
-    // Its requests break by themselves, then the drain stops and removes what is left.
-    if (container.state === 'draining') return;
-    const why = info === null ? 'it was removed' : `it exited with status ${info.exitCode}`;
-    containers.change(container, 'failed', why);
+    containers.change(container, 'failed', howItEnded(info));
     if (container.inService) await this.#direct(null);
     else if (info === null) containers.forget(container);
   }
 
   async #restarted(container: Container): Promise<void> {
-    if (container.state === 'draining') return;
     this.#recovering.get(container.id)?.abort();
     const given = new AbortController();
     this.#recovering.set(container.id, given);
@@ -97,6 +133,12 @@ export class Recovery {
     const target = container === null ? null : routeTarget(container);
     await traffic.direct(target, container?.switchedAt ?? null, this.#drains.targets());
   }
+}
+
+function howItEnded(info: ContainerInfo | null): string {
+  if (info === null) return 'it was removed';
+  // Without an exit status its engine is about to restart it.
+  return info.exitCode === null ? 'it does not run at the moment' : `it exited with status ${info.exitCode}`;
 }
 
 function sameAddress(a: Address | null, b: Address | null): boolean {

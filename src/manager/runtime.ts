@@ -61,7 +61,7 @@ export interface ContainerRuntime {
    * Throws `image_unavailable`, `launch_failed` (the engine's own words in `message`).
    */
   create(request: CreateRequest): Promise<string>;
-  /** Throws `launch_failed`. */
+  /** Throws `launch_failed`, also when the container is gone. */
   start(id: string): Promise<void>;
   mark(id: string, mark: ContainerMark): Promise<void>;
   /** The last lines of what it wrote to stdout and stderr, oldest first; empty when they can't be had. */

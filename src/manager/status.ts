@@ -2,6 +2,8 @@ import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
 import type { Deployment } from './history.ts';
+import { type LatencySummary, summarize } from './latency.ts';
+import type { RecentSlice } from './recent.ts';
 import { formatHostPort } from '../units.ts';
 import type { ConnectionStates, WorkerInfo } from '../messages.ts';
 
@@ -20,6 +22,8 @@ export interface ContainerStatus {
   StartedAt: string | null;
   SwitchedAt: string | null;
   DrainDeadline: string | null;
+  /** The container's own time: from dispatch to the last byte of its response. */
+  Latency: LatencySummary;
 }
 
 /** `/status`: the original's keys first, then ours. */
@@ -48,6 +52,10 @@ export interface Status {
     ConnectionsClosed: number;
     StatusCodes: Record<string, number>;
   };
+  /** The last hour in slices of 10 s. */
+  Recent: readonly RecentSlice[];
+  /** From the request's head to the last byte of the response handed to the client, since the start. */
+  Latency: LatencySummary;
   /** What request and response bodies take up at the moment. */
   Buffers: { MemoryBytes: number; SpoolBytes: number; SpoolFiles: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
@@ -64,6 +72,7 @@ export interface About {
   store: string;
   /** Bytes, of the primary. */
   primaryHeap: () => number;
+  recent: () => readonly RecentSlice[];
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -93,6 +102,8 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       ConnectionsClosed: totals.connectionsClosed,
       StatusCodes: totals.statusCodes,
     },
+    Recent: about.recent(),
+    Latency: summarize(totals.latency),
     Buffers: {
       MemoryBytes: totals.buffers.memoryBytes,
       SpoolBytes: totals.buffers.spoolBytes,
@@ -125,6 +136,7 @@ export function containerStatus(container: Container, { traffic }: Control): Con
     StartedAt: container.startedAt,
     SwitchedAt: container.switchedAt === null ? null : iso(container.switchedAt),
     DrainDeadline: container.drain && iso(container.drain.deadline),
+    Latency: summarize(counts.latency),
   };
 }
 

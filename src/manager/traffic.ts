@@ -1,10 +1,20 @@
-import type { DrainingTarget, FromManager, Route, RouteTarget, WorkerInfo, WorkerStats } from '../messages.ts';
+import type {
+  DrainingTarget,
+  FromManager,
+  LatencyCounts,
+  Route,
+  RouteTarget,
+  WorkerInfo,
+  WorkerStats,
+} from '../messages.ts';
+import { addCounts } from './latency.ts';
 
 /** What all workers together have to do with one container. */
 export interface TargetCounts {
   inFlight: number;
   upgraded: number;
   requests: number;
+  latency: LatencyCounts;
 }
 
 /** Totals over all workers, dead ones included as far as their last report went. */
@@ -16,6 +26,7 @@ const NOTHING: TrafficTotals = {
   connectionsClosed: 0,
   requests: 0,
   statusCodes: {},
+  latency: {},
   sinceSwitch: { requests: 0, seconds: 0 },
   buffers: { memoryBytes: 0, spoolBytes: 0, spoolFiles: 0 },
   heapUsed: 0,
@@ -78,13 +89,14 @@ export class Traffic {
   }
 
   counts(id: string): TargetCounts {
-    const sum = { inFlight: 0, upgraded: 0, requests: 0 };
+    const sum: TargetCounts = { inFlight: 0, upgraded: 0, requests: 0, latency: {} };
     for (const stats of this.#stats.values()) {
       for (const target of stats.targets) {
         if (target.id !== id) continue;
         sum.inFlight += target.inFlight;
         sum.upgraded += target.upgraded;
         sum.requests += target.requests;
+        sum.latency = addCounts(sum.latency, target.latency);
       }
     }
     return sum;
@@ -160,8 +172,6 @@ export class Traffic {
 }
 
 function add(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
-  const statusCodes = { ...a.statusCodes };
-  for (const [code, count] of Object.entries(b.statusCodes)) statusCodes[code] = (statusCodes[code] ?? 0) + count;
   return {
     states: {
       new: a.states.new + b.states.new,
@@ -172,7 +182,8 @@ function add(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
     connectionsAccepted: a.connectionsAccepted + b.connectionsAccepted,
     connectionsClosed: a.connectionsClosed + b.connectionsClosed,
     requests: a.requests + b.requests,
-    statusCodes,
+    statusCodes: addCounts(a.statusCodes, b.statusCodes),
+    latency: addCounts(a.latency, b.latency),
     sinceSwitch: {
       requests: a.sinceSwitch.requests + b.sinceSwitch.requests,
       seconds: a.sinceSwitch.seconds + b.sinceSwitch.seconds,

@@ -2,6 +2,7 @@ import { type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { WorkerStats } from '../messages.ts';
 import type { Exchange } from './exchange.ts';
+import { Latency } from './latency.ts';
 
 /** At most so many failures are logged in a second, so that an attack or an outage does not fill the disk. */
 const LOGGED_PER_SECOND = 20;
@@ -11,6 +12,7 @@ export class Account {
   readonly #log: Logger;
   #requests = 0;
   readonly #statusCodes = new Map<number, number>();
+  readonly #latency = new Latency();
   #sinceSwitch = { requests: 0, seconds: 0 };
   #second = 0;
   #logged = 0;
@@ -20,14 +22,15 @@ export class Account {
     this.#log = log;
   }
 
-  /** `failure` is what kept it from being answered by the application, or null; `now` in ms since the epoch. */
-  count(exchange: Exchange, failure: unknown, now: number): void {
+  /** `failure` is what kept it from being answered by the application, or null. */
+  count(exchange: Exchange, failure: unknown): void {
     this.#requests++;
     this.#statusCodes.set(exchange.status, (this.#statusCodes.get(exchange.status) ?? 0) + 1);
     this.#sinceSwitch.requests++;
-    // The clock may have been set back meanwhile.
-    this.#sinceSwitch.seconds += Math.max(0, now - exchange.startedAt) / 1_000;
-    if (failure !== null || exchange.failure !== null) this.#note(exchange, failure, now);
+    const elapsed = performance.now() - exchange.begunAt;
+    this.#sinceSwitch.seconds += elapsed / 1_000;
+    this.#latency.record(elapsed);
+    if (failure !== null || exchange.failure !== null) this.#note(exchange, failure, Date.now());
   }
 
   #note(exchange: Exchange, failure: unknown, now: number): void {
@@ -63,10 +66,11 @@ export class Account {
     this.#sinceSwitch = { requests: 0, seconds: 0 };
   }
 
-  snapshot(): Pick<WorkerStats, 'requests' | 'statusCodes' | 'sinceSwitch'> {
+  snapshot(): Pick<WorkerStats, 'requests' | 'statusCodes' | 'latency' | 'sinceSwitch'> {
     return {
       requests: this.#requests,
       statusCodes: Object.fromEntries(this.#statusCodes),
+      latency: this.#latency.snapshot(),
       sinceSwitch: this.#sinceSwitch,
     };
   }

@@ -99,19 +99,26 @@ export class DataPlane {
     this.#sendStats();
   }
 
-  /** Stops accepting and finishes what runs within `timeoutMs`; a later call can only shorten that. */
+  /**
+   * Stops accepting and finishes what runs within `timeoutMs`. With `keepIdle`, idle connections may stay for longer: until
+   * their next answer or their idle timeout.
+   */
   retire(timeoutMs: number, keepIdle: boolean): void {
     this.#send({ type: 'retiring' });
-    if (this.#retireTimer) clearTimeout(this.#retireTimer);
-    this.#retireTimer = setTimeout(() => this.#breakOff(), timeoutMs);
+    if (this.#retireTimer) clearInterval(this.#retireTimer);
+    // Again and again: what an idle connection begins later may run for as long.
+    this.#retireTimer = setInterval(() => this.#breakOff(keepIdle), timeoutMs);
     this.#listener.retire(keepIdle);
   }
 
-  #breakOff(): void {
-    this.#log.warn({ connections: this.#listener.connections }, 'retire timeout: what still runs is broken off');
+  #breakOff(keepIdle: boolean): void {
+    // Chosen now: what begins on an idle connection from here on has a term of its own.
+    const doomed = this.#listener.connectionsLeft(keepIdle);
+    if (doomed.length === 0) return;
+    this.#log.warn({ connections: doomed.length }, 'retire timeout: what still runs is broken off');
     this.#router.cutAll();
     // Answers that were just given get the chance to leave.
-    setImmediate(() => this.#listener.destroyAll());
+    setImmediate(() => doomed.forEach((connection) => connection.destroy()));
   }
 
   #sendStats(): void {

@@ -79,6 +79,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Whether any byte of an answer has come. */
   #heard = false;
   #retried = false;
+  /** By `performance.now()`. */
+  #dispatchedAt = 0;
 
   constructor(
     exchange: Exchange,
@@ -109,6 +111,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     const target = this.#router.current;
     if (target === null) return this.#fail('no_active_container');
     this.#target = target;
+    this.#dispatchedAt = performance.now();
     target.claim(this);
     this.#options.body = this.#body === null ? null : this.#body.open();
     this.#connection = target.takeConnection(this.#retried);
@@ -236,7 +239,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
       if (reusable) target.returnConnection(connection);
       else connection.close();
     }
-    if (this.#written) target.requests++;
+    if (this.#written) target.finish(performance.now() - this.#dispatchedAt);
     target.release(this);
   }
 

@@ -75,6 +75,8 @@ export interface Exchange {
   readonly client: Client;
   /** When the request's head was complete, in ms since the epoch. */
   readonly startedAt: number;
+  /** The same moment by `performance.now()`, which no setting of the clock moves. */
+  readonly begunAt: number;
   /** For logs, for the application and for error pages; set by the first stage. */
   id: string;
   /** Null when the request has none. */

@@ -38,6 +38,7 @@ const EMPTY = Buffer.alloc(0);
 export class Http1Exchange implements Exchange, BodySource {
   readonly head: RequestHead;
   readonly startedAt = Date.now();
+  readonly begunAt = performance.now();
   readonly body: BodySource | null;
   readonly finished: Promise<void>;
   /** See BodySource. */

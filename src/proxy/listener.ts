@@ -54,10 +54,6 @@ export class Listener implements Http1Host {
     });
   }
 
-  get connections(): number {
-    return this.#connections.size;
-  }
-
   /**
    * Stops accepting; every connection closes after its next response. With `keepIdle` idle ones wait for that (or for
    * their idle timeout), without it they are closed at once.
@@ -71,9 +67,9 @@ export class Listener implements Http1Host {
     if (this.#connections.size === 0) this.#events.onEmpty();
   }
 
-  /** Breaks off whatever is left. */
-  destroyAll(): void {
-    for (const connection of this.#connections) connection.destroy();
+  /** All connections, or only those that are not idle. */
+  connectionsLeft(butIdle: boolean): Http1Connection[] {
+    return [...this.#connections].filter((connection) => !butIdle || connection.state !== 'idle');
   }
 
   #onSocket(socket: net.Socket): void {

@@ -39,7 +39,7 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
     respondWithError(exchange, codeOf(error));
   }
   await exchange.finished;
-  context.account.count(exchange, failure, Date.now());
+  context.account.count(exchange, failure);
 }
 
 /** Answers a request that could not be read; counted like any other. */
@@ -47,7 +47,7 @@ export async function refuse(exchange: Exchange, code: ErrorCode, context: Pipel
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
   respondWithError(exchange, code);
   await exchange.finished;
-  context.account.count(exchange, new WunderproxyError(code), Date.now());
+  context.account.count(exchange, new WunderproxyError(code));
 }
 
 function codeOf(error: unknown): ErrorCode {

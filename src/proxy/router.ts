@@ -52,21 +52,11 @@ export class Router {
     for (const target of this.#targets.values()) target.cut();
   }
 
-  /** One entry for each container. */
+  /** One entry for each target: a container that has changed its address may have two. */
   stats(): TargetStats[] {
-    const byId = new Map<string, TargetStats>();
-    for (const target of this.#targets.values()) {
-      const { id, inFlight, upgraded, requests } = target;
-      const sum = byId.get(id);
-      if (sum === undefined) {
-        byId.set(id, { id, inFlight, upgraded, requests });
-      } else {
-        sum.inFlight += inFlight;
-        sum.upgraded += upgraded;
-        sum.requests += requests;
-      }
-    }
-    return [...byId.values()];
+    return Array.from(this.#targets.values(), ({ id, inFlight, upgraded, requests, latency }) => {
+      return { id, inFlight, upgraded, requests, latency: latency.snapshot() };
+    });
   }
 
   #targetFor(route: RouteTarget): Target {

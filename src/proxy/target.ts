@@ -2,6 +2,7 @@ import * as net from 'node:net';
 import { Client, type buildConnector } from 'undici';
 import type { RouteTarget, WorkerTimeouts } from '../messages.ts';
 import { formatHostPort } from '../units.ts';
+import { Latency } from './latency.ts';
 
 /** How long to wait for a container. */
 export type UpstreamTimeouts = Pick<WorkerTimeouts, 'connect' | 'response' | 'responseIdle'>;
@@ -106,6 +107,7 @@ export class Target {
   readonly address: RouteTarget['address'];
   /** Requests finished on it, since it became known. */
   requests = 0;
+  readonly latency = new Latency();
   readonly #timeouts: UpstreamTimeouts;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
@@ -141,6 +143,12 @@ export class Target {
 
   claim(occupant: Occupant): void {
     this.#inFlight.add(occupant);
+  }
+
+  /** A request that was written to it is over, after so many ms. */
+  finish(elapsed: number): void {
+    this.requests++;
+    this.latency.record(elapsed);
   }
 
   release(occupant: Occupant): void {

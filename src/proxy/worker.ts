@@ -10,6 +10,7 @@ import { DataPlane } from './data-plane.ts';
 /** How long (ms) requests may still run when the primary is gone. */
 const ORPHAN_TIMEOUT = 5_000;
 
+process.title = 'wunderproxy: worker';
 const log = createLogger('worker');
 dieLoudly(log);
 // A terminal signals the whole process group; when workers go is the primary's decision.

@@ -20,16 +20,18 @@ const ARTIFACT = { Bucket: 'images', Key: 'shop-v1.tar.gz' };
 
 interface Options {
   registryPort?: number;
+  dockerHost?: string;
   openArtifact?: ConfigStore['openArtifact'];
 }
 
 function open(docker: TestDocker, options: Options = {}): DockerRuntime {
   return new DockerRuntime({
     app: docker.app,
+    environment: 'test',
     registryPort: options.registryPort ?? docker.registryPort,
     openArtifact: options.openArtifact ?? (() => Promise.resolve(null)),
     log: createLogger('manager'),
-    dockerHost: docker.host,
+    dockerHost: options.dockerHost ?? docker.host,
   });
 }
 
@@ -247,24 +249,27 @@ test('an archive that breaks off or is none loads nothing', async (t) => {
 
 test('a pull that is given up ends at once, and leaves nothing', async (t) => {
   const docker = await dockerForTest(t);
-  const gate = await Gate.toPort(t, docker.registryPort);
-  const blobs = Promise.withResolvers<void>();
-  gate.answer = (asked) => {
-    if (!asked.includes('/blobs/')) return 'pass';
-    blobs.resolve();
+  const engine = await Gate.toSocket(t, docker.host.slice('unix://'.length));
+  const registry = await Gate.toPort(t, docker.registryPort);
+  const layer = Promise.withResolvers<void>();
+  registry.answer = (asked, passed) => {
+    if (!asked.includes('/blobs/') || passed < 10_000) return 'pass';
+    layer.resolve();
     return 'hold';
   };
   await docker.plainImage(docker.reference('v1'), [MIB]);
   await docker.push(docker.reference('v1'));
   await docker.removeImage(docker.reference('v1'));
   const given = new AbortController();
-  const created = create(open(docker, { registryPort: gate.port }), config(), given.signal);
-  await blobs.promise;
+  const options = { registryPort: registry.port, dockerHost: `tcp://127.0.0.1:${engine.port}` };
+  const created = create(open(docker, options), config(), given.signal);
+  await layer.promise;
   given.abort();
   await assert.rejects(created, { code: 'launch_failed', message: /broken off/ });
-  await gate.idle();
+  // The engine ends a pull with the connection of who asked for it.
+  await engine.idle();
   assert.deepEqual(await docker.containerNames(), []);
-  assert.equal(await docker.hasImage(`localhost:${gate.port}/${docker.app}:v1`), false);
+  assert.equal(await docker.hasImage(`localhost:${registry.port}/${docker.app}:v1`), false);
 });
 
 test('loading an archive that is given up ends at once, and leaves nothing', async (t) => {

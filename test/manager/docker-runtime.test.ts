@@ -11,6 +11,7 @@ runtimeContract('the Docker runtime', async () => {
   const open = () =>
     new DockerRuntime({
       app: docker.app,
+      environment: 'test',
       registryPort: docker.registryPort,
       openArtifact: () => Promise.resolve(null),
       log: createLogger('manager'),

@@ -60,7 +60,8 @@ function failing(store: ConfigStore, operation: 'read' | 'replace', when: () => 
 }
 
 async function commit(environment: Environment, revision: string): Promise<Deployment[]> {
-  return environment.commit(bytesOf(revision), (history) => withDeployment(history, deploymentOf(revision)));
+  const change = (history: Deployment[]) => withDeployment(history, deploymentOf(revision));
+  return (await environment.commit(bytesOf(revision), change)).history;
 }
 
 test('a commit writes the exact bytes and one entry of the history', async (t) => {

@@ -41,6 +41,10 @@ test('connection states follow a connection from its first byte to its end', asy
   assert.deepEqual({ connectionsAccepted, connectionsClosed }, { connectionsAccepted: 1, connectionsClosed: 1 });
 });
 
+function sumOf(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+}
+
 test('each finished request is counted once, by its status, whatever became of it', async (t) => {
   const upstream = await Upstream.start(t, (request, response) => {
     if (request.url === '/gone') return;
@@ -62,7 +66,10 @@ test('each finished request is counted once, by its status, whatever became of i
   const stats = await worker.statsWhen(({ requests }) => requests === 4);
   assert.deepEqual(stats.statusCodes, { 201: 2, 400: 1, 499: 1 });
   assert.equal(stats.sinceSwitch.requests, 4);
-  assert.deepEqual(stats.targets, [{ id: upstream.target.id, inFlight: 0, upgraded: 0, requests: 3 }]);
+  assert.equal(sumOf(stats.latency), 4);
+  const [target, ...others] = stats.targets.map(({ latency, ...counts }) => ({ ...counts, timed: sumOf(latency) }));
+  assert.deepEqual(target, { id: upstream.target.id, inFlight: 0, upgraded: 0, requests: 3, timed: 3 });
+  assert.deepEqual(others, []);
 });
 
 test('a client that goes away ends its request at the container at once', async (t) => {
@@ -130,15 +137,26 @@ test('a retiring worker that nobody follows closes idle connections and finishes
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
 
-test('what still runs when the retire timeout is over is broken off with 504', async (t) => {
-  const upstream = await Upstream.start(t, () => {});
+test('what still runs when the retire timeout is over is broken off with 504, but no idle connection is cut', async (t) => {
+  let answering = true;
+  const upstream = await Upstream.start(t, (_request, response) => {
+    if (answering) response.end('quick');
+  });
   const worker = await TestWorker.start(t, { route: { active: upstream.target } });
+  const idle = await RawClient.connect(t, worker.port);
+  idle.send(GET);
+  await idle.until(/quick$/);
+  idle.received = Buffer.alloc(0);
+  answering = false;
   const client = await RawClient.connect(t, worker.port);
   const arrived = once(upstream.server, 'request');
   client.send(GET);
   await arrived;
-  worker.send({ type: 'retire', timeoutMs: 50, keepIdle: true });
+  worker.send({ type: 'retire', timeoutMs: 1_000, keepIdle: true });
   assert.match(await client.all(), /^HTTP\/1\.1 504 [^]*drain_timeout/);
+  answering = true;
+  idle.send(GET);
+  assert.match(await idle.all(), /\r\nConnection: close\r\n[^]*quick$/);
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
 

@@ -21,14 +21,18 @@ export class Changes {
 
   /** Resolves once something is reported after which `holds` is true. */
   async until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-    const limit = AbortSignal.timeout(LIMIT_MS);
-    const late = new Promise<never>((_, reject) => {
-      limit.addEventListener('abort', () => reject(new Error(`not reported within ${LIMIT_MS} ms: ${what}`)));
-    });
-    for (;;) {
-      const { promise } = this.#wake;
-      if (await holds()) return;
-      await Promise.race([promise, late]);
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new Error(`not reported within ${LIMIT_MS} ms: ${what}`));
+    }, LIMIT_MS);
+    try {
+      for (;;) {
+        const { promise } = this.#wake;
+        if (await holds()) return;
+        await Promise.race([promise, late.promise]);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 

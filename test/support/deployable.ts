@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Cleanup } from './processes.ts';
+import { endPrograms } from './program.ts';
 
 const APP = resolve(import.meta.dirname, 'app/server.js');
 
@@ -30,7 +31,10 @@ export interface ConfigOptions {
 /** Gone when the test ends. */
 export function workshop(t: Cleanup): Workshop {
   const folder = mkdtempSync(join(tmpdir(), 'wundertest-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  t.after(async () => {
+    await endPrograms(t);
+    rmSync(folder, { recursive: true, force: true });
+  });
   const environment = join(folder, 'store/test');
   mkdirSync(environment, { recursive: true });
   return {

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
-import { endProcess, exitOf, killIfThere } from './processes.ts';
+import { descendantsOf, endProcess, exitOf, killIfThere, runningProcesses } from './processes.ts';
 
 const START_LIMIT_MS = 60_000;
 const STOP_LIMIT_MS = 30_000;
@@ -83,12 +83,13 @@ export class DockerDaemon {
     await Promise.race([exitOf(this.#process), delay(STOP_LIMIT_MS, null, { ref: false })]);
     await endProcess(this.#process);
     this.#process = null;
+    this.#endContainerd();
   }
 
   async stop(): Promise<void> {
     if (this.#process && (await this.#answers())) await this.#removeContainers();
     await this.halt('SIGTERM');
-    this.#endContainerd();
+    this.#endShims();
     for (const mount of mountsBelow(this.#dir)) spawnSync('umount', ['--lazy', mount]);
     ip('link', 'del', 'dev', this.#bridge);
     rmSync(this.#dir, { recursive: true, force: true });
@@ -105,13 +106,18 @@ export class DockerDaemon {
     await docker.pruneNetworks();
   }
 
-  /** A daemon that was killed leaves its containerd behind. */
+  /** A daemon that was killed takes its containerd along, but leaves its pid file; the next one then waits for it. */
   #endContainerd(): void {
-    try {
-      killIfThere(Number(readFileSync(join(this.#dir, 'exec/containerd/containerd.pid'), 'utf8')), 'SIGKILL');
-    } catch {
-      // It took the file along.
-    }
+    const file = join(this.#dir, 'exec/containerd/containerd.pid');
+    if (!existsSync(file)) return;
+    killIfThere(Number(readFileSync(file, 'utf8')), 'SIGKILL');
+    rmSync(file);
+  }
+
+  /** Containers that the daemon did not live to remove: their shims name this engine's socket. */
+  #endShims(): void {
+    const shims = runningProcesses().filter(({ command }) => command.includes(` -address ${this.#dir}/`));
+    for (const { pid } of shims.flatMap((shim) => descendantsOf(shim.pid))) killIfThere(pid, 'SIGKILL');
   }
 
   async #answers(): Promise<boolean> {

@@ -83,16 +83,21 @@ export class TestDocker {
 
   /** Removes everything that carries this application's name. */
   async cleanUp(): Promise<void> {
-    const filters = { label: [`wunderproxy.app=${this.app}`] };
-    const labelled = await this.docker.listContainers({ all: true, filters });
-    const named = await this.docker.listContainers({ all: true, filters: { name: [`^/${this.app}-`] } });
-    const ids = new Set([...labelled, ...named].map(({ Id }) => Id));
-    for (const id of ids) await this.docker.getContainer(id).remove({ force: true, v: true });
+    await this.removeContainers();
     const images = await this.docker.listImages();
     const tags = images.flatMap(({ RepoTags }) => RepoTags ?? []);
     for (const tag of tags.filter((each) => each.includes(`/${this.app}:`) || each.startsWith(`${this.app}:`))) {
       await this.removeImage(tag);
     }
+  }
+
+  /** Removes this application's containers, also those that only have a name like theirs. */
+  async removeContainers(): Promise<void> {
+    const filters = { label: [`wunderproxy.app=${this.app}`] };
+    const labelled = await this.docker.listContainers({ all: true, filters });
+    const named = await this.docker.listContainers({ all: true, filters: { name: [`^/${this.app}-`] } });
+    const ids = new Set([...labelled, ...named].map(({ Id }) => Id));
+    for (const id of ids) await this.docker.getContainer(id).remove({ force: true, v: true });
   }
 }
 

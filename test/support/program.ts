@@ -59,6 +59,16 @@ export async function runProgram(t: Cleanup, options: ProgramOptions): Promise<E
   return new TestProgram(t, options).ended;
 }
 
+const programs = new WeakMap<Cleanup, TestProgram[]>();
+
+/**
+ * Kills what this test started. Programs end with their test anyway, but hooks run in the order in which they were
+ * registered: who removes what a program works with ends it first.
+ */
+export async function endPrograms(t: Cleanup): Promise<void> {
+  await Promise.all((programs.get(t) ?? []).map(async (program) => program.kill()));
+}
+
 /** The program as people start it. Ends with the test, with everything below it. */
 export class TestProgram {
   /** Everything that it logged, in order. */
@@ -89,6 +99,7 @@ export class TestProgram {
     });
     this.pid = this.#child.pid ?? 0;
     this.ended = this.#follow();
+    programs.set(t, [...(programs.get(t) ?? []), this]);
     t.after(async () => {
       await this.#endAll();
       if (stateDir === undefined) rmSync(state, { recursive: true, force: true });

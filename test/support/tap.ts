@@ -85,7 +85,7 @@ export class Tap {
   cut(): void {
     this.#state = 'cut';
     this.#server.close();
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) reset(socket);
     for (const end of this.#upstream) end();
   }
 
@@ -162,18 +162,18 @@ export class Tap {
     const abandon = () => void forwarded.destroy();
     client.once('close', abandon);
     forwarded.once('close', () => client.off('close', abandon));
-    forwarded.on('error', () => client.resetAndDestroy());
-    incoming.pipe(forwarded);
+    forwarded.on('error', () => reset(client));
     try {
+      await sendBody(incoming, forwarded);
       const [response] = (await once(forwarded, 'response')) as [IncomingMessage];
-      response.on('error', () => client.resetAndDestroy());
+      response.on('error', () => reset(client));
       await this.after(asked);
       if (!(await this.#passes(client))) return;
       outgoing.writeHead(response.statusCode ?? 502, response.statusMessage, rawHeaders(response).flat());
       outgoing.flushHeaders();
       await pipeline(this.#gated(response, client), outgoing);
     } catch {
-      client.resetAndDestroy();
+      reset(client);
     }
   }
 
@@ -195,7 +195,7 @@ export class Tap {
       pipeline(this.#gated(client, client), upstream),
       pipeline(await answers(upstream), client),
     ]).catch(() => {
-      client.resetAndDestroy();
+      reset(client);
       upstream.destroy();
     });
   }
@@ -216,6 +216,24 @@ export class Tap {
   #headers(incoming: IncomingMessage): [string, string][] {
     return rawHeaders(incoming).filter(([name]) => !this.dropHeaders.includes(name.toLowerCase()));
   }
+}
+
+/** Above this size, in bytes, a request's body is passed on as it comes. */
+const WHOLE_BODY = 65_536;
+
+/**
+ * A small body goes out in one piece with the head, as a client itself would send it: a service that answers without
+ * reading the body (Docker does) closes the connection, and a piece that came later would break off its answer.
+ */
+async function sendBody(incoming: IncomingMessage, forwarded: ClientRequest): Promise<void> {
+  if (Number(incoming.headers['content-length'] ?? Number.POSITIVE_INFINITY) > WHOLE_BODY) incoming.pipe(forwarded);
+  else forwarded.end(Buffer.concat((await incoming.toArray()) as Buffer[]));
+}
+
+/** A unix socket knows no reset: its peer sees the end. */
+function reset(socket: Socket): void {
+  if (socket.remoteAddress === undefined) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 function rawHeaders(message: IncomingMessage): [string, string][] {

@@ -68,7 +68,7 @@ before(async () => {
 
 after(() => {
   listener.retire(false);
-  listener.destroyAll();
+  for (const connection of listener.connectionsLeft(false)) connection.destroy();
   bound.close();
   reference.close();
   reference.closeAllConnections();

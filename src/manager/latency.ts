@@ -1,0 +1,69 @@
+import { build } from 'hdr-histogram-js';
+import type { LatencyCounts } from '../messages.ts';
+
+/** Latency for `/status`. All durations are in ms. */
+export interface LatencySummary {
+  Count: number;
+  Mean: number;
+  P50: number;
+  P90: number;
+  P99: number;
+  P999: number;
+  Max: number;
+  /** How many took at most `UpTo` and more than the entry before; each bound is twice the last. */
+  Histogram: { UpTo: number; Count: number }[];
+}
+
+const NONE: LatencySummary = { Count: 0, Mean: 0, P50: 0, P90: 0, P99: 0, P999: 0, Max: 0, Histogram: [] };
+
+/** The longest duration that is told apart, in µs: an hour. */
+const HIGHEST = 3_600_000_000;
+
+export function summarize(counts: LatencyCounts): LatencySummary {
+  const entries = Object.entries(counts);
+  if (entries.length === 0) return NONE;
+  const histogram = build({
+    lowestDiscernibleValue: 1,
+    highestTrackableValue: HIGHEST,
+    numberOfSignificantValueDigits: 2,
+  });
+  const buckets = new Map<number, number>();
+  for (const [us, count] of entries) {
+    const value = Math.min(HIGHEST, Number(us));
+    histogram.recordValueWithCount(value, count);
+    const bound = 2 ** Math.ceil(Math.log2(Math.max(1, value)));
+    buckets.set(bound, (buckets.get(bound) ?? 0) + count);
+  }
+  const at = (percentile: number) => ms(histogram.getValueAtPercentile(percentile));
+  return {
+    Count: histogram.totalCount,
+    Mean: ms(histogram.mean),
+    P50: at(50),
+    P90: at(90),
+    P99: at(99),
+    P999: at(99.9),
+    Max: ms(histogram.maxValue),
+    Histogram: [...buckets].toSorted(([a], [b]) => a - b).map(([bound, Count]) => ({ UpTo: ms(bound), Count })),
+  };
+}
+
+/** The sum of two counts. */
+export function addCounts(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
+  const sum = { ...a };
+  for (const [key, count] of Object.entries(b)) sum[key] = (sum[key] ?? 0) + count;
+  return sum;
+}
+
+/** What has been counted since `before`. */
+export function countsSince(now: Record<string, number>, before: Record<string, number>): Record<string, number> {
+  const since: Record<string, number> = {};
+  for (const [key, count] of Object.entries(now)) {
+    const more = count - (before[key] ?? 0);
+    if (more > 0) since[key] = more;
+  }
+  return since;
+}
+
+function ms(us: number): number {
+  return Math.round(us) / 1_000;
+}

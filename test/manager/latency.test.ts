@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { addCounts, countsSince, summarize } from '../../src/manager/latency.ts';
+import { Recent } from '../../src/manager/recent.ts';
+import { Latency } from '../../src/proxy/latency.ts';
+
+test('percentiles of a known distribution are right to 2 %', () => {
+  const latency = new Latency();
+  for (let ms = 1; ms <= 1_000; ms++) latency.record(ms);
+  const summary = summarize(latency.snapshot());
+  assert.equal(summary.Count, 1_000);
+  const expected = { Mean: 500.5, P50: 500, P90: 900, P99: 990, P999: 999, Max: 1_000 };
+  for (const [name, value] of Object.entries(expected)) {
+    const seen = summary[name as keyof typeof expected];
+    assert.ok(Math.abs(seen - value) / value < 0.02, `${name}: ${seen} instead of ${value}`);
+  }
+  assert.equal(
+    summary.Histogram.reduce((sum, { Count }) => sum + Count, 0),
+    1_000,
+  );
+});
+
+test('microseconds, hours and a clock that was set back are counted', () => {
+  const latency = new Latency();
+  for (const ms of [0.004, 36_000_000, -5]) latency.record(ms);
+  const summary = summarize(latency.snapshot());
+  assert.equal(summary.Count, 3);
+  assert.equal(summary.P50, 0.004);
+  assert.ok(summary.Max > 3_500_000);
+});
+
+test('nothing counted is nothing summarized', () => {
+  assert.equal(summarize({}).Count, 0);
+});
+
+test('counts of workers add up, and what came since is their difference', () => {
+  const sum = addCounts({ 200: 5 }, { 200: 2, 404: 1 });
+  assert.deepEqual(sum, { 200: 7, 404: 1 });
+  assert.deepEqual(countsSince(sum, { 200: 7 }), { 404: 1 });
+});
+
+test('an hour of slices is kept, each with what came in its ten seconds', () => {
+  const recent = new Recent();
+  for (let i = 0; i <= 400; i++) {
+    recent.take({ statusCodes: { 200: i * 3 }, latency: { 1_000: i * 3 } }, new Date(i * 10_000));
+  }
+  assert.equal(recent.slices.length, 360);
+  assert.deepEqual(recent.slices.at(-1)?.StatusCodes, { 200: 3 });
+  assert.equal(recent.slices.at(-1)?.Latency.Count, 3);
+  assert.equal(recent.slices.at(-1)?.At, new Date(4_000_000).toISOString());
+});
