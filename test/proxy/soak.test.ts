@@ -108,7 +108,7 @@ class Visitor {
   async #upload(): Promise<void> {
     const random = this.#random;
     const data = DATA.subarray(0, random.pick([0, 1, 5_000, 70_000, 2 ** 20, DATA.length]));
-    const pieces = random.cut(data, 1 + random.below(20));
+    const pieces = random.split(data, 1 + random.below(20));
     const chunked = random.chance(0.5);
     const framing = chunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${data.length}`;
     const body = chunked
