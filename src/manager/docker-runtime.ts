@@ -67,7 +67,8 @@ export class DockerRuntime implements ContainerRuntime {
   watch(onChange: (id: string | null) => void): void {
     this.#monitor = new DockerMonitor(this.#client, {
       changed: (id, action, labels) => {
-        if (this.#unanswered.delete(labels['name'] ?? '')) return void this.#removeStrays([id]);
+        const unanswered = this.#unanswered.delete(labels['name'] ?? '');
+        if (unanswered && action !== 'destroy') void this.#removeStrays([id]);
         if (labels[LABELS.app] === this.#app) this.#seen.add(id);
         if (this.#seen.has(id)) onChange(id);
         if (action === 'destroy') this.#seen.delete(id);
