@@ -68,7 +68,7 @@ export class DockerRuntime implements ContainerRuntime {
     this.#monitor = new DockerMonitor(this.#client, {
       changed: (id, action, labels) => {
         const unanswered = this.#unanswered.delete(labels['name'] ?? '');
-        if (unanswered && action !== 'destroy') void this.#removeStrays([id]);
+        if (unanswered && action !== 'destroy') return void this.#removeStrays([id]);
         if (labels[LABELS.app] === this.#app) this.#seen.add(id);
         if (this.#seen.has(id)) onChange(id);
         if (action === 'destroy') this.#seen.delete(id);

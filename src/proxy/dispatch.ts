@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
@@ -69,6 +68,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   #phase: Phase = 'waiting';
   #target: Target | null = null;
   #connection: UpstreamConnection | null = null;
+  /** On which the response came that has ended. */
+  #last: UpstreamConnection | null = null;
   #controller: Dispatcher.DispatchController | null = null;
   #response: UpstreamResponse | null = null;
   /** Whether the present target may have read the request. */
@@ -147,7 +148,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     const parsed = responseFields(raw, Date.now());
     if (parsed === null) return this.#abort('upstream_malformed');
     this.#phase = 'answered';
-    const head = { status, reason: reasonPhrase(statusText), fields: parsed.fields, length: parsed.length };
+    const head = { status, reason: reasonPhrase(status, statusText), fields: parsed.fields, length: parsed.length };
     this.#response = new UpstreamResponse(head, parsed.live, this);
     this.#resolve(this.#response);
   }
@@ -155,8 +156,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   #onInterim(raw: Buffer[], status: number, statusText: string | undefined): void {
     const fields = interimFields(raw);
     // A change of protocols that nobody asked for, or that does not say to which one.
-    if (fields === null || status === 101) return this.#abort('upstream_malformed');
-    this.#exchange.inform(status, reasonPhrase(statusText) || (STATUS_CODES[status] ?? ''), fields);
+    if (fields === null || status === 101 || status < 100) return this.#abort('upstream_malformed');
+    this.#exchange.inform(status, reasonPhrase(status, statusText), fields);
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -165,6 +166,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     const trailers = (controller.rawTrailers ?? []) as Buffer[];
+    this.#last = this.#connection;
     this.#leave(true);
     this.#end();
     this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
@@ -187,7 +189,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#resolve({
       target,
       socket: socket as Socket,
-      reason: STATUS_CODES[101] ?? '',
+      reason: reasonPhrase(101),
       fields,
       release: () => this.#leave(false),
     });
@@ -296,6 +298,10 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   abort(): void {
     this.#abort('client_closed');
+  }
+
+  get overran(): boolean {
+    return this.#last?.overran === true;
   }
 }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
 import type { Client, RequestHead } from './exchange.ts';
@@ -267,9 +268,13 @@ export function trailerFields(raw: readonly Buffer[]): string[] {
 
 const NOT_IN_REASON = /[^\t\x20-\x7e]/;
 
-/** A reason phrase as it may be written (RFC 9112 section 4): an odd one is dropped, nobody needs it. */
-export function reasonPhrase(text: string | undefined): string {
-  return text === undefined || NOT_IN_REASON.test(text) ? '' : text;
+/**
+ * A reason phrase as it may be written (RFC 9112 section 4). The usual one stands in for one that may not, and for a part
+ * of it: undici loses the beginning when the status line comes in pieces.
+ */
+export function reasonPhrase(status: number, text = ''): string {
+  const usual = STATUS_CODES[status] ?? '';
+  return NOT_IN_REASON.test(text) || usual.endsWith(text) ? usual : text;
 }
 
 let dateText = '';

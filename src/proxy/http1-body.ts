@@ -33,8 +33,13 @@ export class LengthDecoder implements BodyDecoder {
   }
 }
 
-/** Thirteen hex digits stay exact in a double. Extensions are dropped, so only what may stand in them is checked. */
-const SIZE_LINE = /^([0-9A-Fa-f]{1,13})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?$/;
+const TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+const QUOTED = '"(?:[\\t\\x20\\x21\\x23-\\x5b\\x5d-\\x7e\\x80-\\xff]|\\\\[\\t\\x20-\\x7e\\x80-\\xff])*"';
+/**
+ * A chunk's size and extensions, without the "bad whitespace" that the grammar would let pass. Thirteen hex digits stay
+ * exact in a double.
+ */
+const SIZE_LINE = new RegExp(`^([0-9A-Fa-f]{1,13})(?:;${TOKEN}(?:=(?:${TOKEN}|${QUOTED}))?)*$`);
 /** Longest line with a chunk's size and extensions. */
 const MAX_SIZE_LINE = 1_024;
 

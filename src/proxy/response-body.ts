@@ -9,6 +9,8 @@ export interface ResponseSource {
   resume(): void;
   /** Nobody wants the rest. */
   abort(): void;
+  /** After the end: whether there were bytes beyond it. */
+  readonly overran: boolean;
 }
 
 /** A container's response: filled by the dispatch stage as it arrives, emptied by `deliver`. */
@@ -58,6 +60,7 @@ export async function deliver(exchange: Exchange, response: UpstreamResponse, sp
     throw new WunderproxyError('client_closed');
   }
   if (response.ended && response.trailers.length === 0) {
+    if (response.source.overran) throw new WunderproxyError('upstream_malformed');
     // Most responses are whole by the time that their head is looked at: they need only one write.
     const { chunks } = response;
     exchange.reply(response.head, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));

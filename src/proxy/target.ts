@@ -57,6 +57,11 @@ export class UpstreamConnection {
     return this.#socket !== null && !this.#socket.destroyed;
   }
 
+  /** Whether bytes came that belong to no response: the last one may not have been what it seemed. */
+  get overran(): boolean {
+    return this.#socket?.errored?.message === 'bad response';
+  }
+
   #connect(host: string, port: number, timeout: number, callback: buildConnector.Callback): void {
     // Half-open, so that a tunnel's two directions can end one after the other.
     const socket = net.connect({ host, port, noDelay: true, allowHalfOpen: true });

@@ -175,11 +175,13 @@ test('trailers that would change how the message is read are dropped', () => {
   assert.deepEqual(trailerFields(given), ['X-Sum', '1']);
 });
 
-test('a reason phrase that could not be written is dropped', () => {
-  assert.equal(reasonPhrase('Not Found'), 'Not Found');
-  assert.equal(reasonPhrase('a\rb'), '');
-  assert.equal(reasonPhrase('\ufffd'), '');
-  assert.equal(reasonPhrase(undefined), '');
+test('a reason phrase that could not be written, or of which a part is missing, is the usual one', () => {
+  assert.equal(reasonPhrase(404, 'Nothing Here'), 'Nothing Here');
+  assert.equal(reasonPhrase(404, 'a\rb'), 'Not Found');
+  assert.equal(reasonPhrase(404, 'ot Found'), 'Not Found');
+  assert.equal(reasonPhrase(404), 'Not Found');
+  assert.equal(reasonPhrase(799, 'Odd'), 'Odd');
+  assert.equal(reasonPhrase(799, '\ufffd'), '');
 });
 
 test('dates are those of RFC 9110 section 5.6.7', () => {

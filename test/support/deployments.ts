@@ -23,6 +23,8 @@ export interface StatusAnswer {
   StoreState: string;
   Workers: { Id: number; Pid: number; State: string }[];
   Totals: { Requests: number; StatusCodes: Record<string, number> };
+  States: Record<'new' | 'active' | 'idle' | 'hijacked', number>;
+  Buffers: Record<'MemoryBytes' | 'SpoolBytes' | 'SpoolFiles', number>;
 }
 
 const PATIENCE = 20_000;
@@ -71,6 +73,16 @@ export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolea
     if (performance.now() > deadline) throw new Error(`it did not come about; last seen: ${JSON.stringify(seen)}`);
     await delay(20);
   }
+}
+
+/** Resolves once nothing is left of what clients did: no connection, nothing in flight, no body kept. */
+export async function untilQuiet(program: TestProgram): Promise<StatusAnswer> {
+  return until(
+    async () => statusOf(program),
+    ({ Containers, States, Buffers }) =>
+      Containers.every(({ InFlight, Upgraded }) => InFlight === 0 && Upgraded === 0) &&
+      [...Object.values(States), ...Object.values(Buffers)].every((count) => count === 0),
+  );
 }
 
 /** Resolves once so many requests are known to be in flight on containers, as the workers last reported. */

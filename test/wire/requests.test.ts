@@ -178,6 +178,9 @@ describe('chunks that parsers read differently', () => {
     'an extension with a bare carriage return': '5;a\rb\r\nhello\r\n0\r\n\r\n',
     'an extension with a control character': '5;a\x01\r\nhello\r\n0\r\n\r\n',
     'an extension without an end': `5;${'a'.repeat(2_000)}`,
+    'an extension without a name': '5;\r\nhello\r\n0\r\n\r\n',
+    'an extension after a space': '5 ;a=b\r\nhello\r\n0\r\n\r\n',
+    'an extension in open quotes': '5;a="b\r\nhello\r\n0\r\n\r\n',
     'an extension without a semicolon': '5 a=b\r\nhello\r\n0\r\n\r\n',
     'a size without an end': '5'.repeat(2_000),
     'a last chunk with a bare line feed': '5\r\nhello\r\n0\n\r\n',
@@ -194,7 +197,7 @@ describe('chunks that parsers read differently', () => {
   }
   const one = { requestLine: 'POST /x HTTP/1.1', fields: ['host: a', 'content-length: 5'], body: 'hello' };
   const body = (chunks: string) => post('Transfer-Encoding: chunked', chunks);
-  accepted('extensions are dropped', body('5;a;b=c;d="e;f\\"g" \t;h\r\nhello\r\n0;z\r\n\r\n'), one);
+  accepted('extensions are dropped', body('5;a;b=c;d="e;f\\"g";h\r\nhello\r\n0;z\r\n\r\n'), one);
   accepted(
     'trailers are dropped, forbidden ones too',
     body('5\r\nhello\r\n0\r\nContent-Length: 9\r\nX: y\r\n\r\n'),
@@ -302,6 +305,7 @@ describe('request lines', () => {
     'a method with a colon': 'GET: / HTTP/1.1',
     'a method in quotes': '"GET" / HTTP/1.1',
     'an empty method': ' / HTTP/1.1',
+    'obs-text in the target': 'GET /\xe9 HTTP/1.1',
     'NUL in the target': 'GET /\x00 HTTP/1.1',
     'a control character in the target': 'GET /\x1f HTTP/1.1',
     'DEL in the target': 'GET /\x7f HTTP/1.1',

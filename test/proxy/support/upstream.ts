@@ -53,7 +53,10 @@ export class RawUpstream {
   readonly server: net.Server;
   readonly target: RouteTarget;
   readonly sockets = new Set<net.Socket>();
+  /** `data`, `end` and `close` of any connection. */
   readonly events = new EventEmitter();
+  /** Connections that wunderproxy has not ended. */
+  readonly #live = new Set<net.Socket>();
   /** Everything received, on all connections. */
   received = '';
   connections = 0;
@@ -75,8 +78,10 @@ export class RawUpstream {
     server.on('connection', (socket) => {
       const number = ++upstream.connections;
       upstream.sockets.add(socket);
+      upstream.#live.add(socket);
       socket.on('close', () => {
         upstream.sockets.delete(socket);
+        upstream.#live.delete(socket);
         upstream.events.emit('close', number);
       });
       socket.on('error', () => {});
@@ -87,7 +92,10 @@ export class RawUpstream {
         upstream.events.emit('data');
         if (handler(socket, text, number) === true) text = '';
       });
-      socket.on('end', () => upstream.events.emit('end', number));
+      socket.on('end', () => {
+        upstream.#live.delete(socket);
+        upstream.events.emit('end', number);
+      });
     });
     t?.after(() => upstream.stop());
     return upstream;
@@ -100,6 +108,11 @@ export class RawUpstream {
       socket.write(answer, 'latin1');
       return true;
     });
+  }
+
+  /** Waits until wunderproxy has ended all its connections. */
+  async abandoned(): Promise<void> {
+    while (this.#live.size > 0) await Promise.race([once(this.events, 'end'), once(this.events, 'close')]);
   }
 
   async stop(): Promise<void> {
