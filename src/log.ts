@@ -1,4 +1,5 @@
 import { pino, type Logger } from 'pino';
+import { LogOutput } from './log-output.ts';
 
 export type { Logger };
 
@@ -9,11 +10,13 @@ export type Role = 'primary' | 'manager' | 'worker' | 'engine';
  * A logger that writes JSON lines to stdout, where every process of the program writes.
  *
  * Writes are synchronous, so that the last words of a dying process are not lost; the request path logs only what went
- * wrong. A reader that goes away must not take the program along: write errors are dropped.
+ * wrong. A reader that goes away must not take the program along, and one that stops reading must not stop it.
  */
 export function createLogger(role: Role, bindings: Record<string, unknown> = {}): Logger {
-  const stdout = pino.destination({ dest: 1, sync: true });
-  stdout.on('error', () => {});
+  const lost = (lines: number): string => {
+    const line = { level: 'warn', time: new Date().toISOString(), role, pid: process.pid, ...bindings, lines };
+    return `${JSON.stringify({ ...line, msg: 'log lines were lost: nobody read them in time' })}\n`;
+  };
   return pino(
     {
       level: 'info',
@@ -22,7 +25,7 @@ export function createLogger(role: Role, bindings: Record<string, unknown> = {})
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: pino.stdSerializers.errWithCause },
     },
-    stdout,
+    new LogOutput(lost),
   );
 }
 

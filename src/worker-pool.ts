@@ -43,6 +43,8 @@ interface Slot {
   respawn: Respawn;
   /** The worker that is to serve this slot; retiring ones are only in `#workers`. */
   current: Worker | null;
+  /** The one that is starting is to be replaced as soon as it serves. */
+  replaceAgain: boolean;
 }
 
 /**
@@ -69,7 +71,13 @@ export class WorkerPool {
     this.#options = options;
     this.#events = events;
     this.#log = log;
-    this.#slots = options.fds.map((fd, i) => ({ number: i + 1, fd, respawn: new Respawn(), current: null }));
+    this.#slots = options.fds.map((fd, i) => ({
+      number: i + 1,
+      fd,
+      respawn: new Respawn(),
+      current: null,
+      replaceAgain: false,
+    }));
   }
 
   get route(): Route {
@@ -111,9 +119,16 @@ export class WorkerPool {
     for (const worker of this.#workers.values()) worker.child.send(message);
   }
 
-  /** New workers first; each old one retires once its successor, or the one that replaces a dead successor, listens. */
+  /**
+   * New workers first; each old one retires once its successor, or the one that replaces a dead successor, listens. One
+   * at a time in each slot, however often it is asked for: a burst of reloads must not start a burst of processes.
+   */
   replaceAll(): void {
-    for (const slot of this.#slots) this.#spawn(slot);
+    for (const slot of this.#slots) {
+      // Without a current one its replacement is about to start anyway.
+      if (slot.current?.info.state === 'starting') slot.replaceAgain = true;
+      else if (slot.current !== null) this.#spawn(slot);
+    }
   }
 
   /** All workers finish and exit; `onWorkers` tells when the last one is gone. */
@@ -143,7 +158,13 @@ export class WorkerPool {
     }
   }
 
+  #replaceAgain(listening: Worker): void {
+    const slot = this.#slots.find(({ current }) => current === listening);
+    if (slot?.replaceAgain === true && !this.#stopping) this.#spawn(slot);
+  }
+
   #spawn(slot: Slot): void {
+    slot.replaceAgain = false;
     const id = ++this.#lastId;
     const child = new Child<ToWorker, FromWorker>(
       './proxy/worker.js',
@@ -171,6 +192,7 @@ export class WorkerPool {
       if (worker.info.state === 'starting') worker.info.state = 'serving';
       this.#retirePredecessors(worker);
       this.#events.onWorkers();
+      this.#replaceAgain(worker);
     } else if (message.type === 'routed') {
       worker.acknowledged = Math.max(worker.acknowledged, message.version);
       this.#checkAcknowledged();
