@@ -165,11 +165,18 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   }
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
+    if (this.#connection?.broken === true) return this.#onBrokenEnd();
     const trailers = (controller.rawTrailers ?? []) as Buffer[];
     this.#last = this.#connection;
     this.#leave(true);
     this.#end();
     this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
+  }
+
+  /** undici takes a reset for the end of a body whose end only the connection tells: it may be anywhere in it. */
+  #onBrokenEnd(): void {
+    this.#leave(false);
+    this.#fail('upstream_broken');
   }
 
   onRequestUpgrade(

@@ -128,6 +128,8 @@ export class Http1Exchange implements Exchange, BodySource {
   inform(status: number, reason: string, fields: Fields): void {
     // RFC 9110 section 15.2: a 1xx response must not be sent to an HTTP/1.0 client.
     if (this.over || this.status !== 0 || this.#http10) return;
+    // Nobody depends on them, and a container that sends them without end must not fill our memory.
+    if (this.#socket.writableNeedDrain) return;
     this.#socket.write(`${headText(status, reason, fields)}\r\n`, 'latin1');
   }
 

@@ -1,3 +1,4 @@
+import { Pieces } from './pieces.ts';
 import type { Spool, SpoolFile } from './spool.ts';
 
 /** Pieces are read from the disk in this size (bytes). */
@@ -26,13 +27,11 @@ export interface OverflowOwner {
 export class OverflowBuffer {
   readonly #spool: Spool;
   readonly #owner: OverflowOwner;
-  readonly #head: Buffer[] = [];
-  #headBytes = 0;
+  readonly #head = new Pieces();
   #file: SpoolFile | null = null;
   /** How far the file has been read. */
   #position = 0;
-  #unwritten: Buffer[] = [];
-  #unwrittenBytes = 0;
+  readonly #unwritten = new Pieces();
   #writing = false;
   #reading = false;
   #noRoom = false;
@@ -45,22 +44,20 @@ export class OverflowBuffer {
   }
 
   get empty(): boolean {
-    return this.#head.length === 0 && this.#unwritten.length === 0 && this.#file === null;
+    return this.#head.empty && this.#unwritten.empty && this.#file === null;
   }
 
   /** Takes the piece in any case. Returns false when the next one should wait for `onRoom`. */
   push(chunk: Buffer): boolean {
-    const direct = this.#file === null && this.#unwritten.length === 0;
-    if (direct && this.#spool.takeMemory(this.#headBytes, chunk.length)) {
+    const direct = this.#file === null && this.#unwritten.empty;
+    if (direct && this.#spool.takeMemory(this.#head.bytes, chunk.length)) {
       this.#head.push(chunk);
-      this.#headBytes += chunk.length;
       return true;
     }
     this.#spool.holdMemory(chunk.length);
     this.#unwritten.push(chunk);
-    this.#unwrittenBytes += chunk.length;
     if (!this.#writing && !this.#noRoom) void this.#write();
-    this.#full = this.#noRoom || this.#unwrittenBytes > MAX_UNWRITTEN;
+    this.#full = this.#noRoom || this.#unwritten.bytes > MAX_UNWRITTEN;
     return !this.#full;
   }
 
@@ -68,7 +65,6 @@ export class OverflowBuffer {
   shift(): Buffer | null {
     const chunk = this.#head.shift();
     if (chunk !== undefined) {
-      this.#headBytes -= chunk.length;
       this.#spool.releaseMemory(chunk.length);
       return chunk;
     }
@@ -83,9 +79,8 @@ export class OverflowBuffer {
   #takeUnwritten(): Buffer | null {
     const chunk = this.#unwritten.shift();
     if (chunk === undefined) return null;
-    this.#unwrittenBytes -= chunk.length;
     this.#spool.releaseMemory(chunk.length);
-    if (this.#unwritten.length === 0) {
+    if (this.#unwritten.empty) {
       // Nothing is left: the next overflow may try the disk again.
       this.#noRoom = false;
       this.#makeRoom();
@@ -108,11 +103,9 @@ export class OverflowBuffer {
   async #write(): Promise<void> {
     this.#writing = true;
     this.#file ??= this.#spool.createFile();
-    while (this.#unwritten.length > 0 && !this.#noRoom && !this.#disposed) {
-      const chunks = this.#unwritten;
-      const bytes = this.#unwrittenBytes;
-      this.#unwritten = [];
-      this.#unwrittenBytes = 0;
+    while (!this.#unwritten.empty && !this.#noRoom && !this.#disposed) {
+      const { bytes } = this.#unwritten;
+      const chunks = this.#unwritten.takeAll();
       try {
         await this.#file.append(chunks);
         this.#spool.releaseMemory(bytes);
@@ -121,8 +114,7 @@ export class OverflowBuffer {
         if (this.#disposed) {
           this.#spool.releaseMemory(bytes);
         } else {
-          this.#unwritten.unshift(...chunks);
-          this.#unwrittenBytes += bytes;
+          this.#unwritten.putBack(chunks);
           this.#noRoom = true;
         }
       }
@@ -141,7 +133,6 @@ export class OverflowBuffer {
       this.#position += chunk.length;
       this.#spool.holdMemory(chunk.length);
       this.#head.push(chunk);
-      this.#headBytes += chunk.length;
       this.#owner.onReadable();
     } catch (cause) {
       this.#reading = false;
@@ -153,11 +144,9 @@ export class OverflowBuffer {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#spool.releaseMemory(this.#headBytes + this.#unwrittenBytes);
-    this.#head.length = 0;
-    this.#headBytes = 0;
-    this.#unwritten = [];
-    this.#unwrittenBytes = 0;
+    this.#spool.releaseMemory(this.#head.bytes + this.#unwritten.bytes);
+    this.#head.takeAll();
+    this.#unwritten.takeAll();
     this.#file?.close();
     this.#file = null;
   }

@@ -57,6 +57,11 @@ export class UpstreamConnection {
     return this.#socket !== null && !this.#socket.destroyed;
   }
 
+  /** Whether it ended in another way than by an orderly close. */
+  get broken(): boolean {
+    return this.#socket !== null && this.#socket.errored !== null && !this.overran;
+  }
+
   /** Whether bytes came that belong to no response: the last one may not have been what it seemed. */
   get overran(): boolean {
     return this.#socket?.errored?.message === 'bad response';

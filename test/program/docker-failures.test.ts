@@ -132,8 +132,13 @@ describe('an engine that goes away', { concurrency: 2 }, () => {
       await deployment.settledAt('v1-ID running');
       await deploy(program, hash);
       await deployment.settledAt('v2-ID running');
+      // The engine knows first that the old one is gone.
+      const { Containers } = await until(
+        async () => statusOf(program),
+        ({ Containers: all }) => all.every(({ State }) => State !== 'stopping'),
+      );
       assert.deepEqual(
-        (await statusOf(program)).Containers.map((each) => `${each.Revision} ${each.State}`),
+        Containers.map((each) => `${each.Revision} ${each.State}`),
         ['v2 active'],
       );
     });

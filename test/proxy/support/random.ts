@@ -47,7 +47,7 @@ export function seedOfRun(): number {
   return Number(process.env['PROPERTY_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 }
 
-const EXTENSIONS = ['', '', ';a', ';name=value', ' ; q="quoted \\" text"', ';x=1;y=2'];
+const EXTENSIONS = ['', '', ';a', ';name=value', ';q="quoted \\" text"', ';x=1;y=2'];
 const TRAILERS = ['', '', 'X-Checksum: abc\r\n', 'Content-Length: 5\r\nX-Two: 2\r\n'];
 
 /** A body in the chunked coding, with chunks of any size, extensions and trailers (RFC 9112 section 7.1). */
