@@ -81,6 +81,6 @@ export class Tallies {
   }
 
   [Symbol.iterator](): Iterator<Tally> {
-    return [this.none, ...this.#byId.values()][Symbol.iterator]();
+    return [...this.#byId.values(), this.none][Symbol.iterator]();
   }
 }

@@ -73,8 +73,8 @@ test('each finished request is counted once, by its status, whatever became of i
   const { id, revision } = upstream.target;
   const none = { inFlight: 0, upgraded: 0, requests: 0, timed: 0 };
   assert.deepEqual(targets, [
-    { ...none, id: '', revision: '', statusCodes: { 400: 1 } },
     { ...none, id, revision, requests: 3, timed: 3, statusCodes: { 201: 2, 499: 1 } },
+    { ...none, id: '', revision: '', statusCodes: { 400: 1 } },
   ]);
 });
 

@@ -79,12 +79,12 @@ test('a target is kept as long as it is named or busy, and the counts of its con
   router.update(route(named('b'), named('a')));
   const known = () => router.stats().map(({ id, inFlight }) => [id, inFlight]);
   router.update(route(named('b')));
-  assert.deepEqual(known().slice(1), [
+  assert.deepEqual(known().slice(0, 2), [
     ['a', 1],
     ['b', 0],
   ]);
   old.release(guest);
-  assert.deepEqual(known().slice(1), [
+  assert.deepEqual(known().slice(0, 2), [
     ['a', 0],
     ['b', 0],
   ]);
