@@ -6,6 +6,8 @@ import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments, Switched } from './deployments.ts';
 import { parseIdentifier } from './launch-config.ts';
+import { Metrics } from './metrics.ts';
+import { CONTENT_TYPE } from './prometheus.ts';
 import { type About, containerStatus, statusOf } from './status.ts';
 
 /** A hash, or JSON with one, is never longer. */
@@ -21,7 +23,7 @@ export interface ApiOptions {
   token: () => string | null;
 }
 
-/** The manager's API (CONTRACT: "Manager API"); the status page and the metrics hang in here as well. */
+/** The manager's API (CONTRACT: "Manager API"); the status page hangs in here as well. */
 export function createApi(options: ApiOptions): Koa {
   const app = new Koa();
   app.silent = true;
@@ -67,6 +69,12 @@ function routes({ control, deployments, about }: ApiOptions): Router {
 
   router.get('/status', (context) => {
     context.body = statusOf(control, deployments, about);
+  });
+
+  const metrics = new Metrics(control, about);
+  router.get('/metrics', (context) => {
+    context.set('Content-Type', CONTENT_TYPE);
+    context.body = metrics.text();
   });
 
   router.get('/history', async (context) => {

@@ -33,7 +33,7 @@ export class Launcher {
    * container nor its name is left.
    */
   async launch(stored: StoredConfig, by: string): Promise<Container> {
-    const { journal, log, stopping } = this.#control;
+    const { counts, journal, log, stopping } = this.#control;
     const { hash, config } = stored;
     const launch: Launch = { hash, revision: config.Revision, step: 'getting the image' };
     const about = { By: by, Hash: hash, Revision: config.Revision };
@@ -51,10 +51,12 @@ export class Launcher {
         },
       });
       const container = await this.#bringUp(id, stored, launch);
+      counts.add('launch', 'ok');
       journal.add({ ...about, Event: 'launch', Container: id, Outcome: 'ok', Message: 'healthy' });
       return container;
     } catch (error) {
       const reason = stopping.aborted ? new WunderproxyError('shutting_down', { cause: error }) : error;
+      counts.addFailure('launch', reason);
       const detail = reason instanceof WunderproxyError ? reason.detail : undefined;
       journal.add({
         ...about,
