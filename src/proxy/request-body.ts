@@ -96,7 +96,7 @@ class Collector implements BodySink, Watched {
   readonly #context: BodyContext;
   readonly #resolve: (body: StoredBody) => void;
   readonly #reject: (error: WunderproxyError) => void;
-  readonly #startedAt = Date.now();
+  readonly #startedAt = performance.now();
   #lastAt = this.#startedAt;
   #length = 0;
   /** The body so far, at the beginning of this block; null when it is on disk. */
@@ -132,7 +132,7 @@ class Collector implements BodySink, Watched {
   onBodyData(chunk: Buffer): boolean {
     if (this.#over) return true;
     this.#length += chunk.length;
-    this.#lastAt = Date.now();
+    this.#lastAt = performance.now();
     if (this.#length > this.#context.limits.body) {
       this.#fail('body_too_large');
       return true;
@@ -196,7 +196,7 @@ class Collector implements BodySink, Watched {
     this.#writing = false;
     if (this.#over) return;
     // The client could not go on while the disk was at work.
-    this.#lastAt = Date.now();
+    this.#lastAt = performance.now();
     if (this.#ended) this.#finish();
     else this.#source.resume();
   }
