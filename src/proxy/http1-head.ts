@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 import type { RequestHead } from './exchange.ts';
 
@@ -19,7 +20,7 @@ export interface Http1Head extends RequestHead {
 const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21\x22\x24-\x7e]+) HTTP\/1\.([01])$/;
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const NOT_IN_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
-const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?$/;
+const HOST = /^(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::(\d{1,5}))?$/;
 const ABSOLUTE_TARGET = /^(https?):\/\/([^/?]*)(.*)$/i;
 
 /** Fifteen digits stay exact in a double. */
@@ -177,18 +178,29 @@ export function listOf(value: string): string[] {
     .filter((part) => part !== '');
 }
 
+/** RFC 9110 section 7.8: a name and perhaps a version. */
+const PROTOCOL = /^([!#$%&'*+\-.^_`|~0-9a-z]+)(?:\/[!#$%&'*+\-.^_`|~0-9a-z]+)?$/;
 /**
- * `h2c` is not passed on: HTTP/2 inside the tunnel would get around every check here, and RFC 9113 section 3.1 has given
- * it up. The request is then answered as if it had not asked.
+ * These are not passed on: HTTP inside the tunnel would get around every check here, and RFC 9113 section 3.1 has given up
+ * `h2c`.
  */
+const NO_TUNNEL = new Set(['h2c', 'h2', 'http']);
+
+/** What is not a list of protocols, or names one of those, is answered as if it had not asked. */
 function wantedProtocol(upgrade: string | null): string | null {
   if (upgrade === null || upgrade === '') return null;
-  return listOf(upgrade).some((protocol) => protocol === 'h2c' || protocol.startsWith('h2c/')) ? null : upgrade;
+  const fit = listOf(upgrade).every((protocol) => {
+    const name = PROTOCOL.exec(protocol)?.[1];
+    return name !== undefined && !NO_TUNNEL.has(name);
+  });
+  return fit ? upgrade : null;
 }
 
 function isHost(host: string): boolean {
   const match = HOST.exec(host);
-  return match !== null && (match[1] === undefined || Number(match[1]) <= 65_535);
+  if (match === null) return false;
+  const [, literal, port] = match;
+  return (literal === undefined || isIPv6(literal)) && (port === undefined || Number(port) <= 65_535);
 }
 
 /** The target in origin-form or `*`; null when it is neither, nor in absolute-form for this host. */

@@ -66,7 +66,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
   /** Bytes that were received and not yet used. */
   #held: Buffer | null = null;
   #lingering = false;
-  /** When this connection has waited long enough in its present state, in ms since the epoch. */
+  /** When this connection has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
 
   /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
@@ -79,7 +79,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
       localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
       scheme,
     };
-    this.#deadline = Date.now() + host.timeouts.header;
+    this.#deadline = performance.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
@@ -105,7 +105,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
   /** Closes an idle connection at once; one whose first request may be on its way gets a moment. */
   retire(): void {
     if (this.#state === 'idle') this.#socket.destroy();
-    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, Date.now() + FIRST_REQUEST_GRACE);
+    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, performance.now() + FIRST_REQUEST_GRACE);
   }
 
   destroy(): void {
@@ -126,7 +126,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
     }
     if (this.#state !== 'active') {
       this.#setState('active');
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = performance.now() + this.#host.timeouts.header;
     }
     this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
   };
@@ -197,13 +197,13 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (this.#socket.timeout) this.#socket.setTimeout(0);
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = performance.now() + this.#host.timeouts.header;
       // Not at once: a burst of pipelined requests must not become a deep stack.
       setImmediate(() => this.#readHeld());
       return;
     }
     this.#setState('idle');
-    this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
+    this.#deadline = performance.now() + this.#host.timeouts.keepAlive;
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
@@ -222,7 +222,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (this.#socket.destroyed) return;
     this.#held = null;
     this.#lingering = true;
-    this.#deadline = Date.now() + LINGER;
+    this.#deadline = performance.now() + LINGER;
     this.#socket.end();
     this.#socket.resume();
   }

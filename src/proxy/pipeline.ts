@@ -5,7 +5,7 @@ import type { Exchange } from './exchange.ts';
 import { requestFields, requestId, type Trust } from './headers.ts';
 import { refusal, type RequestLimits } from './limits.ts';
 import { type BodyContext, type BodyLimits, storeBody } from './request-body.ts';
-import { respondWithError } from './respond.ts';
+import { respondToServerOptions, respondWithError } from './respond.ts';
 import { deliver, UpstreamResponse } from './response-body.ts';
 import type { Router } from './router.ts';
 import { tunnel, type TunnelContext } from './upgrade.ts';
@@ -25,21 +25,26 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
   try {
     const refused = refusal(exchange, context.limits);
     if (refused !== null) throw new WunderproxyError(refused);
-    const body = exchange.body === null ? null : await storeBody(exchange.body, context);
-    const fields = requestFields(exchange.head, exchange.client, context.trust, {
-      id: exchange.id,
-      startedAt: exchange.startedAt,
-      bodyLength: body === null ? null : body.length,
-    });
-    const answer = await dispatch(exchange, fields, body, context.router);
-    if (answer instanceof UpstreamResponse) await deliver(exchange, answer, context.spool);
-    else tunnel(exchange, answer, context);
+    if (exchange.head.target === '*') respondToServerOptions(exchange);
+    else await forward(exchange, context);
   } catch (error) {
     failure = error;
     respondWithError(exchange, codeOf(error));
   }
   await exchange.finished;
   context.account.count(exchange, failure);
+}
+
+async function forward(exchange: Exchange, context: PipelineContext): Promise<void> {
+  const body = exchange.body === null ? null : await storeBody(exchange.body, context);
+  const fields = requestFields(exchange.head, exchange.client, context.trust, {
+    id: exchange.id,
+    startedAt: exchange.startedAt,
+    bodyLength: body === null ? null : body.length,
+  });
+  const answer = await dispatch(exchange, fields, body, context.router);
+  if (answer instanceof UpstreamResponse) await deliver(exchange, answer, context.spool);
+  else tunnel(exchange, answer, context);
 }
 
 /** Answers a request that could not be read; counted like any other. */

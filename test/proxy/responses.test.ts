@@ -130,14 +130,23 @@ test('a client that expects anything else gets 417', async (t) => {
   assert.match(await client.all(), /^HTTP\/1\.1 417 /);
 });
 
-for (const method of ['TRACE', 'CONNECT']) {
+for (const method of ['TRACE', 'CONNECT', 'trace', 'Connect', 'TRACK']) {
   test(`${method} gets 405 with the methods that are allowed`, async (t) => {
     const client = await RawClient.connect(t, worker.port);
+    // With another case it is no CONNECT to RFC 9110, only to some applications: what stands there must be a path.
     const target = method === 'CONNECT' ? 'example.com:443' : '/';
     client.send(`${method} ${target} HTTP/1.1\r\nHost: example.com:443\r\nConnection: close\r\n\r\n`);
     assert.match(await client.all(), /^HTTP\/1\.1 405 [^]*\r\nAllow: GET, /);
   });
 }
+
+test('OPTIONS for the server as a whole is answered by wunderproxy, in both forms', async (t) => {
+  for (const target of ['*', 'http://a']) {
+    const client = await RawClient.connect(t, worker.port);
+    client.send(`OPTIONS ${target} HTTP/1.1\r\nHost: a\r\n\r\nOPTIONS * HTTP/1.0\r\n\r\n`);
+    assert.match(await client.all(), /^(?:HTTP\/1\.1 204 No Content\r\nAllow: GET, [^]*?\r\n\r\n){2}$/);
+  }
+});
 
 test('an announced body that is too large gets 413 before it is sent, and the client can read it', async (t) => {
   const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
