@@ -40,6 +40,7 @@ export class CompressedStream implements ResponseSink, ResponseSource, OverflowO
   #full = false;
   /** The container has been asked to wait. */
   #held = false;
+  #taking = false;
   #finishing = false;
   #over = false;
 
@@ -92,12 +93,16 @@ export class CompressedStream implements ResponseSink, ResponseSource, OverflowO
   // The encoder's side -----------------------------------------------------------------------------------------------
 
   #pump(): void {
-    if (this.#encoding === null && !this.#blocked && !this.#finishing && !this.#over) this.#next();
-    if (!this.#over) this.#throttle();
+    // The input buffer tells of its room in the middle of giving a piece: nothing may overtake that piece.
+    if (this.#taking || this.#over) return;
+    if (this.#encoding === null && !this.#blocked && !this.#finishing) this.#next();
+    this.#throttle();
   }
 
   #next(): void {
+    this.#taking = true;
     const piece = this.#take();
+    this.#taking = false;
     const last = this.#response.ended && this.#input.empty;
     if (piece === null && !last) return;
     this.#finishing = last;
