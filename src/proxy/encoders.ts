@@ -18,8 +18,8 @@ const {
 } = zlib.constants;
 
 /*
- * Levels and windows are chosen by measurement (bench/compression.ts; README has the figures): the highest levels below
- * the point from which a percent of bytes costs half as much processor time again.
+ * Levels are chosen by measurement (bench/compression.ts; README has the figures): the last ones before a step up costs
+ * about half as much processor time again, or more, for a few percent of the bytes.
  */
 const GZIP_LEVEL = 4;
 const BROTLI_QUALITY = 4;
@@ -35,11 +35,15 @@ const LIVE_ZSTD = {
 };
 
 const KIB = 1_024;
+
+/** Room for what an encoder gives at a time (bytes): when it is full, the encoder needs another turn. */
+const OUTPUT = { whole: 32 * KIB, live: 16 * KIB, other: 64 * KIB };
+
 /** What an encoder in use adds to the process, measured and rounded up (bytes). */
 const MEMORY: Record<Coding, { live: number; other: number }> = {
-  gzip: { live: 160 * KIB, other: 448 * KIB },
-  br: { live: 512 * KIB, other: 1_792 * KIB },
-  zstd: { live: 512 * KIB, other: 1_536 * KIB },
+  gzip: { live: 160 * KIB, other: 512 * KIB },
+  br: { live: 512 * KIB, other: 1_856 * KIB },
+  zstd: { live: 512 * KIB, other: 1_600 * KIB },
 };
 
 /** The part of the memory for all bodies that encoders may have. */
@@ -127,13 +131,18 @@ export class Encoders {
 }
 
 function createEncoder(coding: Coding, live: boolean): Transform {
+  const chunkSize = OUTPUT[live ? 'live' : 'other'];
   switch (coding) {
     case 'gzip':
-      return zlib.createGzip({ flush: Z_SYNC_FLUSH, ...(live ? LIVE_GZIP : { level: GZIP_LEVEL }) });
+      return zlib.createGzip({ chunkSize, flush: Z_SYNC_FLUSH, ...(live ? LIVE_GZIP : { level: GZIP_LEVEL }) });
     case 'br':
-      return zlib.createBrotliCompress({ flush: BROTLI_OPERATION_FLUSH, params: live ? LIVE_BROTLI : brotli(0) });
+      return zlib.createBrotliCompress({
+        chunkSize,
+        flush: BROTLI_OPERATION_FLUSH,
+        params: live ? LIVE_BROTLI : brotli(0),
+      });
     case 'zstd':
-      return zlib.createZstdCompress({ flush: ZSTD_e_flush, params: live ? LIVE_ZSTD : ZSTD });
+      return zlib.createZstdCompress({ chunkSize, flush: ZSTD_e_flush, params: live ? LIVE_ZSTD : ZSTD });
   }
 }
 
@@ -149,13 +158,14 @@ function brotli(size: number): Record<number, number> {
 }
 
 function encode(coding: Coding, body: Buffer, done: (error: Error | null, encoded: Buffer) => void): void {
+  const chunkSize = OUTPUT.whole;
   switch (coding) {
     case 'gzip':
-      return zlib.gzip(body, { level: GZIP_LEVEL }, done);
+      return zlib.gzip(body, { chunkSize, level: GZIP_LEVEL }, done);
     case 'br':
-      return zlib.brotliCompress(body, { params: brotli(body.length) }, done);
+      return zlib.brotliCompress(body, { chunkSize, params: brotli(body.length) }, done);
     case 'zstd':
-      return zlib.zstdCompress(body, { params: ZSTD, pledgedSrcSize: body.length }, done);
+      return zlib.zstdCompress(body, { chunkSize, params: ZSTD, pledgedSrcSize: body.length }, done);
   }
 }
 
