@@ -132,6 +132,17 @@ export interface WorkerSpool {
   totalDisk: number;
 }
 
+/** A content coding (RFC 9110 section 8.4.1) that responses can be given. */
+export type Coding = 'zstd' | 'br' | 'gzip';
+
+/** How a worker compresses responses. */
+export interface WorkerCompression {
+  /** The preferred one first; empty: no compression. */
+  codings: Coding[];
+  /** Media ranges in lower case. */
+  types: string[];
+}
+
 /** What a worker must know: nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
@@ -145,6 +156,7 @@ export interface WorkerConfig {
   hosts: string[];
   limits: WorkerLimits;
   spool: WorkerSpool;
+  compression: WorkerCompression;
   timeouts: WorkerTimeouts;
 }
 

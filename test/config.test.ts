@@ -17,6 +17,13 @@ interface OptionCase {
   bad: string[];
 }
 
+/** Text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts. */
+const COMPRESSED_TYPES = [
+  ...['text/*', 'application/json', 'application/*+json', 'application/x-ndjson'],
+  ...['application/javascript', 'application/x-javascript', 'application/xml', 'application/*+xml', 'image/svg+xml'],
+  ...['application/wasm', 'font/ttf', 'font/otf', 'application/vnd.ms-fontobject'],
+];
+
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 
 const CASES: Record<string, OptionCase> = {
@@ -125,6 +132,20 @@ const CASES: Record<string, OptionCase> = {
     other: ['0', 0],
     fallback: 10 * 2 ** 30,
     bad: ['10 GiB'],
+  },
+  '--compress': {
+    key: 'compress',
+    value: ['GZIP, br', ['gzip', 'br']],
+    other: ['none', []],
+    fallback: ['zstd', 'br', 'gzip'],
+    bad: ['deflate', 'gzip,none', 'off', ','],
+  },
+  '--compress-types': {
+    key: 'compressTypes',
+    value: ['text/*, Application/*+json', ['text/*', 'application/*+json']],
+    other: ['text/css', ['text/css']],
+    fallback: COMPRESSED_TYPES,
+    bad: ['text', 'text/html;charset=utf-8', '*'],
   },
   '--trusted-proxies': {
     key: 'trustedProxies',

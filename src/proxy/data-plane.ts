@@ -1,6 +1,8 @@
 import type { Logger } from '../log.ts';
 import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
+import { compressionRules } from './compress-headers.ts';
+import { Encoders } from './encoders.ts';
 import { trustIn } from './headers.ts';
 import { Listener } from './listener.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
@@ -45,6 +47,8 @@ export class DataPlane {
       router: this.#router,
       account: this.#account,
       spool: this.#spool,
+      compression: compressionRules(config.compression),
+      encoders: new Encoders(this.#spool),
       sweeper,
       limits: {
         body: limits.body,

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
+import { mediaType } from '../media-types.ts';
 import type { Client, RequestHead } from './exchange.ts';
 import { isFieldValue, listOf, lowerCaseName, trimWhitespace } from './http1-head.ts';
 
@@ -209,12 +210,6 @@ export function responseFields(raw: readonly Buffer[], now: number): UpstreamFie
   // RFC 9110 section 6.6.1: a response without a date gets the time at which it was received.
   if (!dated) fields.push('Date', httpDate(now));
   return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length, live };
-}
-
-/** The type without its parameters, in lower case (RFC 9110 section 8.3.1). */
-function mediaType(value: string): string {
-  const semicolon = value.indexOf(';');
-  return trimWhitespace(semicolon === -1 ? value : value.slice(0, semicolon)).toLowerCase();
 }
 
 function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {

@@ -1,5 +1,6 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Account } from './account.ts';
+import { compress, type CompressContext } from './compress.ts';
 import { dispatch } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
 import { requestFields, requestId, type Trust } from './headers.ts';
@@ -11,7 +12,7 @@ import type { Router } from './router.ts';
 import { tunnel, type TunnelContext } from './upgrade.ts';
 
 /** What the stages share. */
-export interface PipelineContext extends BodyContext, TunnelContext {
+export interface PipelineContext extends BodyContext, TunnelContext, CompressContext {
   readonly router: Router;
   readonly account: Account;
   readonly limits: RequestLimits & BodyLimits;
@@ -43,7 +44,8 @@ async function forward(exchange: Exchange, context: PipelineContext): Promise<vo
     bodyLength: body === null ? null : body.length,
   });
   const answer = await dispatch(exchange, fields, body, context.router);
-  if (answer instanceof UpstreamResponse) await deliver(exchange, answer, context.spool);
+  if (answer instanceof UpstreamResponse)
+    await deliver(exchange, await compress(exchange, answer, context), context.spool);
   else tunnel(exchange, answer, context);
 }
 
