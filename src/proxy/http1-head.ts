@@ -25,6 +25,16 @@ const ABSOLUTE_TARGET = /^(https?):\/\/([^/?]*)(.*)$/i;
 /** Fifteen digits stay exact in a double. */
 const LENGTH = /^\d{1,15}$/;
 
+/** The value of a Content-Length field; null when it is not a number, or too large a one. */
+export function parseLength(value: string): number | null {
+  return LENGTH.test(value) ? Number(value) : null;
+}
+
+/** Whether text is a token (RFC 9110 section 5.6.2), as methods are. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
 /** Lower-case forms of the names that have been seen to be valid; bounded, since clients make up names. */
 const lowerCaseNames = new Map<string, string>();
 const MAX_REMEMBERED_NAMES = 1_000;
@@ -144,8 +154,8 @@ function interpret(
     if (length !== null || http10 || coding.toLowerCase() !== 'chunked') return 'bad_request';
     bodyLength = null;
   } else if (length !== null) {
-    if (!LENGTH.test(length)) return 'bad_request';
-    bodyLength = Number(length);
+    bodyLength = parseLength(length);
+    if (bodyLength === null) return 'bad_request';
   }
 
   const expects = expect !== null && !http10;
@@ -186,7 +196,8 @@ function wantedProtocol(upgrade: string | null): string | null {
   return listOf(upgrade).some((protocol) => protocol === 'h2c' || protocol.startsWith('h2c/')) ? null : upgrade;
 }
 
-function isHost(host: string): boolean {
+/** Whether text is a host with or without a port (RFC 9110 section 7.2), without user information. */
+export function isHost(host: string): boolean {
   const match = HOST.exec(host);
   return match !== null && (match[1] === undefined || Number(match[1]) <= 65_535);
 }
@@ -201,10 +212,15 @@ function originForm(method: string, target: string, host: string | null): string
   if (match === null) return null;
   const [, scheme = '', authority = '', rest = ''] = match;
   if (!isHost(authority)) return null;
-  if (host !== null && canonical(authority, scheme) !== canonical(host, scheme)) return null;
+  if (host !== null && !isSameHost(authority, host, scheme)) return null;
   // RFC 9112 section 3.2.4
   if (rest === '') return method === 'OPTIONS' ? '*' : '/';
   return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** Whether two hosts are the same one under a scheme: case and a default port make no difference. */
+export function isSameHost(one: string, other: string, scheme: string): boolean {
+  return canonical(one, scheme) === canonical(other, scheme);
 }
 
 function canonical(authority: string, scheme: string): string {
