@@ -76,8 +76,8 @@ export class TestWorker {
     const worker = new TestWorker(options);
     t?.after(() => worker.stop());
     const { flags = [], user = null } = options;
-    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1);
-    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, user, ...settings };
+    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1, null);
+    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, tlsFd: null, tls: null, user, ...settings };
     worker.send({ type: 'start', config, route: worker.#route() });
     try {
       await worker.message('listening');
