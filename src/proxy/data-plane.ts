@@ -54,6 +54,8 @@ export class DataPlane {
       },
       tunnelTimeout: timeouts.tunnel,
       trust: trustIn(config.trustedProxies),
+      https: { port: config.https.port, plainPaths: new Set(config.https.plainPaths) },
+      hsts: config.https.hsts,
       log,
     };
     this.#listener = new Listener(
