@@ -3,7 +3,7 @@ import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
 import { formatHostPort } from '../units.ts';
 import type { Client, Exchange } from './exchange.ts';
-import type { ClientTimeouts, ConnectionState } from './http1.ts';
+import type { ClientConnection, ClientTimeouts, ConnectionState } from './http1.ts';
 import { MAX_HEAD_BYTES } from './http1-head.ts';
 import type { ReceivedFields } from './http2-blocks.ts';
 import {
@@ -24,11 +24,12 @@ import { Http2Receiver, type ReceiverEvents } from './http2-receiver.ts';
 import { Http2Sender } from './http2-sender.ts';
 import type { ClientSettings } from './http2-settings.ts';
 import { CONNECTION_WINDOW, Http2Streams, MAX_STREAMS, STREAM_WINDOW, type StreamsHost } from './http2-streams.ts';
-import type { Watched } from './sweeper.ts';
 
 /** What a connection needs of the listener that accepted it. */
 export interface Http2Host {
   readonly timeouts: ClientTimeouts;
+  /** Clients are to go elsewhere. */
+  readonly retiring: boolean;
   serve(exchange: Exchange): void;
   /** Answers what is not a valid request, or counts one that was over before it could be served. */
   refuse(exchange: Exchange, code: ErrorCode): void;
@@ -53,7 +54,7 @@ const FAREWELL_PING = Buffer.from('farewell', 'latin1');
  * A connection ends in two steps, so that no request is lost: a farewell that still lets new streams in, and, when the
  * client has seen it, the last call; what was begun until then is finished.
  */
-export class Http2Connection implements ReceiverEvents, StreamsHost, Watched {
+export class Http2Connection implements ClientConnection, ReceiverEvents, StreamsHost {
   readonly client: Client;
   readonly #socket: Socket;
   readonly #host: Http2Host;
@@ -195,6 +196,7 @@ export class Http2Connection implements ReceiverEvents, StreamsHost, Watched {
     if (this.#lastCalled) return this.#end();
     this.#setState('idle');
     this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
+    if (this.#host.retiring) this.retire();
   }
 
   #onFlushed(): void {

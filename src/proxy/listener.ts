@@ -12,6 +12,7 @@ import {
   Http1Connection,
   type Http1Host,
 } from './http1.ts';
+import { Http2Connection } from './http2.ts';
 import type { Sweeper } from './sweeper.ts';
 import { TlsTerminator } from './tls.ts';
 
@@ -105,7 +106,10 @@ export class Listener implements Http1Host {
       this.retiring = true;
       for (const server of this.#servers) server.close();
     }
-    if (!keepIdle) for (const connection of this.#connections) connection.retire();
+    for (const connection of this.#connections) {
+      // HTTP/2 can ask clients to go without losing a request: they need not be waited for.
+      if (!keepIdle || connection instanceof Http2Connection) connection.retire();
+    }
     if (this.#connections.size === 0) this.#events.onEmpty();
   }
 
@@ -138,6 +142,7 @@ export class Listener implements Http1Host {
 
   /** The protocol that was agreed on by ALPN; a client without ALPN speaks HTTP/1. */
   #speak(secured: TLSSocket, accepted: net.Socket, address: string | null): ClientConnection {
+    if (secured.alpnProtocol === 'h2') return new Http2Connection(secured, address, 'https', this);
     return new Http1Connection(secured, accepted, address, 'https', this);
   }
 
