@@ -18,6 +18,7 @@ export const END_STREAM = 1;
 export const ACK = 1;
 export const END_HEADERS = 4;
 export const PADDED = 8;
+const MAX_PAYLOAD = 16_384;
 
 /** A frame exactly as it is told; `type` may be one that there is not, `length` one that is wrong. */
 export function frame(
@@ -81,6 +82,18 @@ export function request(
   return [...kept, ...more];
 }
 
+/** Fields in as many frames as they need. */
+export function headers(streamId: number, fields: FieldList, flags: number): Buffer {
+  const whole = block(fields);
+  const frames: Buffer[] = [];
+  for (let at = 0; at === 0 || at < whole.length; at += MAX_PAYLOAD) {
+    const last = at + MAX_PAYLOAD >= whole.length ? END_HEADERS : 0;
+    const part = whole.subarray(at, at + MAX_PAYLOAD);
+    frames.push(frame(at === 0 ? 'HEADERS' : 'CONTINUATION', (at === 0 ? flags : 0) | last, streamId, part));
+  }
+  return Buffer.concat(frames);
+}
+
 export interface ReceivedFrame {
   type: FrameType;
   flags: number;
@@ -116,7 +129,7 @@ export class H2Client {
 
   /** Opens a stream; without `open` the request has no body. */
   request(streamId: number, fields: FieldList = request(), open: 'open' | null = null): void {
-    this.send(frame('HEADERS', END_HEADERS | (open === null ? END_STREAM : 0), streamId, block(fields)));
+    this.send(headers(streamId, fields, open === null ? END_STREAM : 0));
   }
 
   /** Everything that has come. */
