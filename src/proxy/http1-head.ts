@@ -26,6 +26,16 @@ const ABSOLUTE_TARGET = /^(https?):\/\/([^/?]*)(.*)$/i;
 /** Fifteen digits stay exact in a double. */
 const LENGTH = /^\d{1,15}$/;
 
+/** The value of a Content-Length field; null when it is not a number, or too large a one. */
+export function parseLength(value: string): number | null {
+  return LENGTH.test(value) ? Number(value) : null;
+}
+
+/** Whether text is a token (RFC 9110 section 5.6.2), as methods are. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
 /** Lower-case forms of the names that have been seen to be valid; bounded, since clients make up names. */
 const lowerCaseNames = new Map<string, string>();
 const MAX_REMEMBERED_NAMES = 1_000;
@@ -145,8 +155,8 @@ function interpret(
     if (length !== null || http10 || coding.toLowerCase() !== 'chunked') return 'bad_request';
     bodyLength = null;
   } else if (length !== null) {
-    if (!LENGTH.test(length)) return 'bad_request';
-    bodyLength = Number(length);
+    bodyLength = parseLength(length);
+    if (bodyLength === null) return 'bad_request';
   }
 
   const expects = expect !== null && !http10;
@@ -196,7 +206,8 @@ function wantedProtocol(upgrade: string | null): string | null {
   return fit ? upgrade : null;
 }
 
-function isHost(host: string): boolean {
+/** Whether text is a host with or without a port (RFC 9110 section 7.2), without user information. */
+export function isHost(host: string): boolean {
   const match = HOST.exec(host);
   if (match === null) return false;
   const [, literal, port] = match;
@@ -213,10 +224,15 @@ function originForm(method: string, target: string, host: string | null): string
   if (match === null) return null;
   const [, scheme = '', authority = '', rest = ''] = match;
   if (!isHost(authority)) return null;
-  if (host !== null && canonical(authority, scheme) !== canonical(host, scheme)) return null;
+  if (host !== null && !isSameHost(authority, host, scheme)) return null;
   // RFC 9112 section 3.2.4
   if (rest === '') return method === 'OPTIONS' ? '*' : '/';
   return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** Whether two hosts are the same one under a scheme: case and a default port make no difference. */
+export function isSameHost(one: string, other: string, scheme: string): boolean {
+  return canonical(one, scheme) === canonical(other, scheme);
 }
 
 function canonical(authority: string, scheme: string): string {
