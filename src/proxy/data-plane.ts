@@ -1,6 +1,7 @@
 import type { Logger } from '../log.ts';
 import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
+import { Challenges } from './challenges.ts';
 import { trustIn } from './headers.ts';
 import { Listener } from './listener.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
@@ -21,6 +22,7 @@ export class DataPlane {
   readonly #account: Account;
   readonly #spool: Spool;
   readonly #router: Router;
+  readonly #challenges: Challenges | null;
   readonly #listener: Listener;
   #version: number;
   #retireTimer: NodeJS.Timeout | null = null;
@@ -40,6 +42,7 @@ export class DataPlane {
     this.#account = new Account(log);
     this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
@@ -53,6 +56,7 @@ export class DataPlane {
         hosts: config.hosts.length === 0 ? null : new Set(config.hosts),
       },
       tunnelTimeout: timeouts.tunnel,
+      challenges: this.#challenges,
       trust: trustIn(config.trustedProxies),
       log,
     };
@@ -103,6 +107,11 @@ export class DataPlane {
   /** For handshakes from now on. */
   setTls(material: TlsMaterial): void {
     this.#listener.setTls(material);
+  }
+
+  /** The manager's answer to an ACME challenge. */
+  answerChallenge(token: string, answer: string | null): void {
+    this.#challenges?.receive(token, answer);
   }
 
   cut(id: string): void {

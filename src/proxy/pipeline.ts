@@ -1,5 +1,6 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Account } from './account.ts';
+import { type Challenges, challengeToken, respondToChallenge } from './challenges.ts';
 import { dispatch } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
 import { requestFields, requestId, type Trust } from './headers.ts';
@@ -16,11 +17,15 @@ export interface PipelineContext extends BodyContext, TunnelContext {
   readonly account: Account;
   readonly limits: RequestLimits & BodyLimits;
   readonly trust: Trust;
+  /** Null: without ACME its paths are the application's. */
+  readonly challenges: Challenges | null;
 }
 
 /** The way of one request: every stage in the order of its execution. Never rejects. */
 export async function serve(exchange: Exchange, context: PipelineContext): Promise<void> {
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
+  const token = context.challenges && challengeToken(exchange.head);
+  if (token !== null) return serveChallenge(exchange, token, context);
   let failure: unknown = null;
   try {
     const refused = refusal(exchange, context.limits);
@@ -40,6 +45,15 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
   }
   await exchange.finished;
   context.account.count(exchange, failure);
+}
+
+/** Answers an ACME server (RFC 8555 section 8.3), whatever host it asks for. Counted like any request. */
+async function serveChallenge(exchange: Exchange, token: string, context: PipelineContext): Promise<void> {
+  const answer = (await context.challenges?.answer(token)) ?? null;
+  if (answer !== null) respondToChallenge(exchange, answer);
+  else respondWithError(exchange, 'unknown_challenge');
+  await exchange.finished;
+  context.account.count(exchange, answer === null ? new WunderproxyError('unknown_challenge') : null);
 }
 
 /** Answers a request that could not be read; counted like any other. */
