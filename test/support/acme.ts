@@ -1,10 +1,13 @@
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tls from 'node:tls';
 import type { PeerCertificate } from 'node:tls';
-import { connectionTo } from './http.ts';
-import { type Pebble } from './pebble.ts';
+import { connectionTo, type ListenText, send } from './http.ts';
+import type { Cleanup } from './processes.ts';
+import type { Pebble } from './pebble.ts';
 import type { TestProgram } from './program.ts';
 import { until } from './deployments.ts';
 
@@ -34,8 +37,12 @@ export async function acmeStatus(program: TestProgram): Promise<AcmeAnswer> {
 }
 
 /** Resolves once `/status` says so. */
-export async function untilAcme(program: TestProgram, holds: (seen: AcmeAnswer) => boolean): Promise<AcmeAnswer> {
-  return until(async () => acmeStatus(program), holds);
+export async function untilAcme(
+  program: TestProgram,
+  holds: (seen: AcmeAnswer) => boolean,
+  patience?: number,
+): Promise<AcmeAnswer> {
+  return until(async () => acmeStatus(program), holds, patience);
 }
 
 /** Where the program's TLS listener is, from its `ready` line. */
@@ -57,4 +64,39 @@ export async function certificateShown(address: string, servername: string, ca: 
 /** One of ACME's objects in a directory store. */
 export function storedObject<T>(environment: string, key: string): T {
   return JSON.parse(readFileSync(join(environment, 'acme', key), 'utf8')) as T;
+}
+
+/** Stands where the authority asks for answers, and passes each question on to a program of the test's choosing. */
+export class ChallengeRelay {
+  /** Asked with each question; the answer waits for it. */
+  choose: () => Promise<ListenText> | ListenText = () => {
+    throw new Error('nobody was chosen');
+  };
+  /** What was asked for. */
+  readonly asked: string[] = [];
+  readonly port: number;
+
+  private constructor(port: number) {
+    this.port = port;
+  }
+
+  static async start(t: Cleanup): Promise<ChallengeRelay> {
+    const server = createServer((request, response) => {
+      const { url = '', headers } = request;
+      relay.asked.push(url);
+      const pass = async () => {
+        const answer = await send(await relay.choose(), url, { headers: { host: headers.host ?? '' } });
+        response.writeHead(answer.status, { 'content-type': answer.headers['content-type'] ?? '' }).end(answer.bytes);
+      };
+      pass().catch(() => response.destroy());
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const relay = new ChallengeRelay((server.address() as AddressInfo).port);
+    t.after(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    return relay;
+  }
 }
