@@ -64,6 +64,13 @@ export interface Obtained {
   notAfter: number;
   /** As they stand in the store. */
   bytes: Buffer;
+}
+
+/** What stands in the certificate's place. */
+export interface CertificateObject {
+  /** Null: there is none, or none that could be used. */
+  obtained: Obtained | null;
+  /** Null: there is no object. */
   version: string | null;
 }
 
@@ -106,12 +113,12 @@ export class AcmeObjects {
     return this.accountKey();
   }
 
-  /** The certificate for exactly these names; null when there is none, or none that could be used. */
-  async certificate(): Promise<Obtained | null> {
+  /** The certificate for exactly these names. */
+  async certificate(): Promise<CertificateObject> {
     const key = `acme/certificates/${this.#set}.json`;
     const object = await this.#store.read(key);
-    if (!object) return null;
-    return this.#usable(key, object.bytes, object.version);
+    if (!object) return { obtained: null, version: null };
+    return { obtained: this.#usable(key, object.bytes), version: object.version };
   }
 
   /** While there is none: the one for other names that covers most of ours and has not expired. */
@@ -119,7 +126,7 @@ export class AcmeObjects {
     let best: Obtained | null = null;
     for (const key of await this.#store.list('acme/certificates/')) {
       const object = await this.#store.read(key);
-      const candidate = object && this.#usable(key, object.bytes, null);
+      const candidate = object && this.#usable(key, object.bytes);
       if (candidate && this.#covered(candidate) > (best ? this.#covered(best) : 0)) best = candidate;
     }
     return best;
@@ -127,7 +134,7 @@ export class AcmeObjects {
 
   /** A copy of what the store had. Null when it is of no use. */
   fromCopy(bytes: Buffer): Obtained | null {
-    const copy = this.#usable('the last known good copy', bytes, null);
+    const copy = this.#usable('the last known good copy', bytes);
     return copy && this.#covered(copy) > 0 ? copy : null;
   }
 
@@ -136,10 +143,10 @@ export class AcmeObjects {
     return notAfter < Date.now() ? 0 : this.#domains.filter((domain) => domains.includes(domain)).length;
   }
 
-  #usable(name: string, bytes: Buffer, version: string | null): Obtained | null {
+  #usable(name: string, bytes: Buffer): Obtained | null {
     try {
       const { Domains, Certificate, Key } = certificateSchema.parse(JSON.parse(bytes.toString()));
-      return { ...checked(Domains, Certificate, Key), bytes, version };
+      return { ...checked(Domains, Certificate, Key), bytes };
     } catch (error) {
       // The parts are keys and certificates: what is wrong with them must be told without them.
       const told = error instanceof AcmeError || error instanceof CertificateError;
@@ -157,7 +164,7 @@ export class AcmeObjects {
     const fields = checked(this.#domains, cert, key);
     const bytes = format({ Directory: this.#directory, Domains: this.#domains, Certificate: cert, Key: key });
     const written = await this.#store.replace(`acme/certificates/${this.#set}.json`, bytes, expected);
-    return written ? { ...fields, bytes, version: null } : null;
+    return written ? { ...fields, bytes } : null;
   }
 
   /** How the last order for these names went; null: there was none. */
@@ -205,7 +212,7 @@ function understand<T>(key: string, parse: () => T): T {
   }
 }
 
-function checked(domains: string[], cert: string, key: string): Omit<Obtained, 'bytes' | 'version'> {
+function checked(domains: string[], cert: string, key: string): Omit<Obtained, 'bytes'> {
   const { hosts, info } = checkCertificate({ source: 'acme', cert, key });
   const missing = domains.filter((domain) => !hosts.includes(domain));
   if (missing.length > 0) throw new AcmeError(`The certificate is not for ${missing.join(', ')}.`);

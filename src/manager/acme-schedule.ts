@@ -11,13 +11,25 @@ export const LONGEST_WAIT = 7 * 24 * HOUR;
 /** After two thirds of its life a certificate is renewed: with 90 days, 30 are left for failures. */
 const RENEWED_AT = 2 / 3;
 
+/** No order follows a successful one sooner than after this part of a certificate's life. */
+const REPEATED_AT = 1 / 3;
+
 /**
  * When a certificate is to be renewed. `spread` (0 to 1) keeps the machines that share it from all beginning at once. All
  * times in ms since the epoch.
+ *
+ * `orderedAt` is when one was last obtained, by the clock of whoever did it: a machine whose clock is far ahead takes every
+ * certificate for due, and must not order one after the other.
  */
-export function renewalTime(validity: { notBefore: number; notAfter: number }, spread: number): number {
+export function renewalTime(
+  validity: { notBefore: number; notAfter: number },
+  orderedAt: number | null,
+  now: number,
+  spread: number,
+): number {
   const life = validity.notAfter - validity.notBefore;
-  return validity.notBefore + life * RENEWED_AT + spread * Math.min(life / 100, HOUR);
+  const due = validity.notBefore + life * RENEWED_AT + spread * Math.min(life / 100, HOUR);
+  return orderedAt === null || orderedAt > now ? due : Math.max(due, orderedAt + life * REPEATED_AT);
 }
 
 /**

@@ -1,9 +1,16 @@
-import { messageOf } from '../errors.ts';
+import { messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Certificate } from '../messages.ts';
 import { ChallengeAnswers } from './acme-challenges.ts';
 import { AcmeLease, type HeldLease, LEASE_TIMES, type LeaseTimes } from './acme-lease.ts';
-import { AcmeError, AcmeObjects, type Answers, type Attempt, type Obtained } from './acme-objects.ts';
+import {
+  AcmeError,
+  AcmeObjects,
+  type Answers,
+  type Attempt,
+  type CertificateObject,
+  type Obtained,
+} from './acme-objects.ts';
 import { orderCertificate } from './acme-order.ts';
 import { LONGEST_WAIT, renewalTime, retryDelay } from './acme-schedule.ts';
 import { pause } from './health.ts';
@@ -22,6 +29,10 @@ export interface AcmeTimes {
 }
 
 const TIMES: AcmeTimes = { poll: 60_000, busyPoll: 5_000, lease: LEASE_TIMES };
+
+/** How often, and how long (ms) apart, it is tried to store a new certificate. */
+const STORE_TRIES = 20;
+const STORE_RETRY = 3_000;
 
 /** Never more often than this, in ms, whatever the clock says. */
 const SHORTEST_POLL = 500;
@@ -182,22 +193,22 @@ export class Acme {
     try {
       // In the meantime another may have obtained it, or failed.
       const due = await this.#whatIsDue(impatient);
-      if (due !== null) await this.#order(due.stored, lease);
+      if (due !== null) await this.#order(due, lease);
     } finally {
       await lease.release();
     }
   }
 
-  /** The certificate that is to be replaced, which may be none; null when nothing is to be done now. */
-  async #whatIsDue(impatient: boolean): Promise<{ stored: Obtained | null } | null> {
+  /** What is to be replaced; null when nothing is to be done now. */
+  async #whatIsDue(impatient: boolean): Promise<CertificateObject | null> {
     const stored = await this.#takeUp();
     this.#attempt = await this.#objects.attempt();
-    if (stored !== null && !this.#isDue(stored)) {
+    if (stored.obtained !== null && !this.#isDue(stored.obtained)) {
       this.#beOk();
       return null;
     }
     const retry = this.#retryTime();
-    if (retry === null || impatient) return { stored };
+    if (retry === null || impatient) return stored;
     this.#state = 'failed';
     this.#nextTry = retry;
     return null;
@@ -205,11 +216,17 @@ export class Acme {
 
   #beOk(): void {
     this.#state = 'ok';
-    this.#nextTry = this.#served && renewalTime(this.#served, this.#spread);
+    this.#nextTry = this.#served && this.#renewalTime(this.#served);
   }
 
   #isDue(certificate: Obtained): boolean {
-    return Date.now() >= renewalTime(certificate, this.#spread);
+    return Date.now() >= this.#renewalTime(certificate);
+  }
+
+  #renewalTime(certificate: Obtained): number {
+    const { At = null, Error: error = null } = this.#attempt ?? {};
+    const orderedAt = At === null || error !== null ? null : Date.parse(At);
+    return renewalTime(certificate, orderedAt, Date.now(), this.#spread);
   }
 
   /** When the next try may be, in ms since the epoch; null: now. */
@@ -222,9 +239,9 @@ export class Acme {
   }
 
   /** Serves what the store has for these domains, as long as there is nothing: what it has for others. */
-  async #takeUp(): Promise<Obtained | null> {
+  async #takeUp(): Promise<CertificateObject> {
     const stored = await this.#objects.certificate();
-    if (stored) await this.#serveStored(stored);
+    if (stored.obtained) await this.#serveStored(stored.obtained);
     else if (this.#served === null) {
       const substitute = await this.#objects.substitute();
       if (substitute) await this.#serveStored(substitute);
@@ -245,15 +262,13 @@ export class Acme {
     this.#options.onCertificates([{ source: 'acme', cert, key }]);
   }
 
-  async #order(stored: Obtained | null, lease: HeldLease): Promise<void> {
+  async #order(stored: CertificateObject, lease: HeldLease): Promise<void> {
     const { domains, directory } = this.#options;
     this.#state = 'ordering';
     const at = iso(Date.now());
     this.#log.info({ domains, directory }, 'ordering a certificate');
     try {
-      // When somebody else was faster, although we held the lease, theirs is taken up with the next look.
-      const obtained = await this.#obtain(stored, lease);
-      if (obtained) await this.#serveStored(obtained);
+      await this.#serveStored(await this.#obtain(stored, lease));
       this.#attempt = { At: at, Error: null, Failures: 0, NextTry: null };
       this.#beOk();
     } catch (error) {
@@ -263,7 +278,7 @@ export class Acme {
     await this.#objects.putAttempt(this.#attempt);
   }
 
-  async #obtain(stored: Obtained | null, lease: HeldLease): Promise<Obtained | null> {
+  async #obtain(stored: CertificateObject, lease: HeldLease): Promise<Obtained> {
     const { domains, directory, email } = this.#options;
     try {
       const { cert, key } = await orderCertificate({
@@ -274,9 +289,28 @@ export class Acme {
         publish: async (answers) => this.#publish(answers),
         signal: AbortSignal.any([this.#stopping.signal, lease.signal]),
       });
-      return await this.#objects.putCertificate(cert, key, stored?.version ?? null);
+      return await this.#keep(cert, key, stored.version, lease.signal);
     } finally {
       await this.#withdraw(lease);
+    }
+  }
+
+  /** A store that is down now must not cost a certificate: authorities give out few of the same in a week. */
+  async #keep(cert: string, key: string, expected: string | null, signal: AbortSignal): Promise<Obtained> {
+    for (let tries = 1; ; tries++) {
+      try {
+        const kept = await this.#objects.putCertificate(cert, key, expected);
+        if (kept !== null) return kept;
+        // Somebody was faster, although we held the lease; or it was our own write, whose answer was lost.
+        const { obtained } = await this.#objects.certificate();
+        if (obtained !== null) return obtained;
+        throw new AcmeError('The new certificate can not be stored: something else was put in its place.');
+      } catch (error) {
+        const hopeless = !(error instanceof WunderproxyError) || tries === STORE_TRIES;
+        if (hopeless || signal.aborted || this.#stopping.signal.aborted) throw error;
+        this.#log.warn({ why: messageOf(error), tries }, 'the new certificate can not be stored at the moment');
+        await pause(STORE_RETRY, AbortSignal.any([signal, this.#stopping.signal]));
+      }
     }
   }
 
