@@ -2,6 +2,7 @@ import { accessSync, constants } from 'node:fs';
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, type Option } from 'commander';
+import { type AcmeConfig, acmeConfig, acmeOptions, type RawAcme } from './acme-options.ts';
 import { option, UsageError } from './option.ts';
 import { type RawTls, type TlsConfig, tlsConfig, tlsOptions } from './tls-options.ts';
 import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
@@ -17,7 +18,7 @@ import {
 export { UsageError };
 
 /** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
-export interface Config extends TrafficConfig, TlsConfig {
+export interface Config extends TrafficConfig, TlsConfig, AcmeConfig {
   bucket: string;
   prefix: string;
   app: string;
@@ -81,6 +82,7 @@ export function options(): Option[] {
       '60s',
     ),
     ...trafficOptions(),
+    ...acmeOptions(),
     option('--s3-endpoint <url>', 'another S3 than AWS (Ceph, MinIO, ...)', parseEndpoint),
     option('--s3-path-style', 'address buckets by path instead of by host name'),
     option(
@@ -96,7 +98,7 @@ function parseEndpoint(text: string): string {
   return text;
 }
 
-interface RawOptions extends RawTraffic, RawTls {
+interface RawOptions extends RawTraffic, RawTls, RawAcme {
   proxy: ListenAddress;
   tls: ListenAddress;
   api?: ListenAddress;
@@ -170,6 +172,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     drainTimeout: raw.drainTimeout,
     launchTimeout: raw.launchTimeout,
     ...trafficConfig(raw),
+    ...acmeConfig(raw),
     s3Endpoint: raw.s3Endpoint ?? null,
     s3PathStyle: raw.s3PathStyle ?? false,
     stateDir: raw.stateDir ?? defaultStateDir(),

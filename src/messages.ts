@@ -192,6 +192,8 @@ export interface WorkerConfig {
   tlsFd: number | null;
   tls: TlsMaterial | null;
   https: WorkerHttps;
+  /** Whether the manager has answers to challenges of ACME. */
+  acme: boolean;
   /** Whom to become once everything is loaded, or null to stay. */
   user: { uid: number; gid: number } | null;
   trustedProxies: string[];
@@ -212,6 +214,8 @@ export type ToWorker =
   | { type: 'cut'; id: string }
   /** For handshakes from now on. */
   | { type: 'tls'; material: TlsMaterial }
+  /** To its `challenge`: the key authorization (RFC 8555 section 8.1), or null when there is no such challenge. */
+  | { type: 'challenge'; token: string; answer: string | null }
   /**
    * Stop accepting, finish what runs within `timeoutMs`, exit 0. `keepIdle`: another worker has taken over, so idle
    * connections get one more answer (with `Connection: close`) instead of being cut under their clients.
@@ -224,6 +228,8 @@ export type FromWorker =
   | { type: 'routed'; version: number }
   /** Once a second, and at once when a draining container has nothing left to do here. */
   | { type: 'stats'; stats: WorkerStats }
+  /** An ACME server asks for the answer to this; who asks may be anybody. */
+  | { type: 'challenge'; token: string }
   /** It has stopped accepting and only finishes what runs. */
   | { type: 'retiring' };
 
@@ -256,6 +262,7 @@ export type ToManager =
   | { type: 'pulse'; heapUsed: number }
   | { type: 'stats'; worker: number; stats: WorkerStats }
   | { type: 'engine'; message: FromEngine }
+  | { type: 'challenge'; worker: number; token: string }
   /** What is served now. */
   | { type: 'certificates'; certificates: CertificateInfo[] }
   /** Re-read files that options name (SIGHUP). */
@@ -268,6 +275,9 @@ export type FromManager =
   | { type: 'listening' }
   | { type: 'route'; route: Route }
   | { type: 'cut'; id: string }
+  /** Those that ACME obtained: all of them. */
+  | { type: 'certificates'; certificates: Certificate[] }
+  | { type: 'challenge'; worker: number; token: string; answer: string | null }
   | { type: 'engine'; message: ToEngine };
 
 /** A child process of the `process` runtime, as the engine reports it. */

@@ -169,11 +169,16 @@ export class Primary {
         return this.#pool.broadcast({ type: 'cut', id: message.id });
       case 'engine':
         return this.#engine?.send(message.message);
+      case 'certificates':
+        return this.#keeper?.setObtained(message.certificates);
+      case 'challenge':
+        return this.#pool.send(message.worker, { type: 'challenge', token: message.token, answer: message.answer });
     }
   }
 
   #fromWorker(worker: number, message: FromWorker): void {
     if (message.type === 'stats') this.#manager?.send({ type: 'stats', worker, stats: message.stats });
+    if (message.type === 'challenge') this.#manager?.send({ type: 'challenge', worker, token: message.token });
   }
 
   #workersChanged(): void {

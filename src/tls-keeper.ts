@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type CertificateFile, fingerprint, listFiles, readCertificate } from './certificate-files.ts';
 import { CertificateError, checkCertificate, type ParsedCertificate } from './certificates.ts';
+import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
 import type { Certificate, CertificateInfo, TlsMaterial } from './messages.ts';
 import type { TlsConfig } from './tls-options.ts';
@@ -30,6 +31,8 @@ export class TlsKeeper {
   readonly #log: Logger;
   #events: TlsKeeperEvents | null = null;
   #fromFiles: ParsedCertificate[] = [];
+  /** By ACME. */
+  #obtained: ParsedCertificate[] = [];
   /** Of files that are not in use as they are now, by source. */
   readonly #problems = new Map<string, string>();
   #ticketKey = randomBytes(TICKET_KEY_BYTES);
@@ -62,12 +65,16 @@ export class TlsKeeper {
   }
 
   #certificates(): Certificate[] {
-    return this.#fromFiles.map(({ certificate }) => certificate);
+    return this.#served().map(({ certificate }) => certificate);
+  }
+
+  #served(): ParsedCertificate[] {
+    return [...this.#fromFiles, ...this.#obtained];
   }
 
   /** What is served now, and what could not be read. */
   get infos(): CertificateInfo[] {
-    const served = this.#fromFiles.map(({ info }) => ({ ...info, problem: this.#problems.get(info.source) ?? null }));
+    const served = this.#served().map(({ info }) => ({ ...info, problem: this.#problems.get(info.source) ?? null }));
     const sources = new Set(served.map(({ source }) => source));
     const unread = [...this.#problems].filter(([source]) => !sources.has(source));
     return [
@@ -83,6 +90,16 @@ export class TlsKeeper {
       if (this.#waiting === 0) this.#enqueue(() => this.#look());
     }, WATCH_INTERVAL).unref();
     setInterval(() => this.#changeTicketKey(), TICKET_KEY_LIFE).unref();
+  }
+
+  /** What the manager has obtained by ACME, served after those of files. One that can't be served changes nothing. */
+  setObtained(certificates: Certificate[]): void {
+    try {
+      this.#obtained = certificates.map(checkCertificate);
+    } catch (error) {
+      this.#log.error({ why: messageOf(error) }, 'a certificate is refused: what was served before stays');
+    }
+    this.#announce();
   }
 
   /** Reads the files again, whether they have changed or not. */

@@ -1,4 +1,5 @@
 import type { Option } from 'commander';
+import type { AcmeConfig } from './acme-options.ts';
 import { option, UsageError } from './option.ts';
 import { parseDuration } from './units.ts';
 
@@ -75,6 +76,6 @@ export function tlsConfig(raw: RawTls): TlsConfig {
 }
 
 /** Whether the TLS listener is to be opened. */
-export function servesTls(config: TlsConfig): boolean {
-  return config.tlsCert.length > 0 || config.tlsDir !== null;
+export function servesTls(config: TlsConfig & Pick<AcmeConfig, 'acmeDomain'>): boolean {
+  return config.tlsCert.length > 0 || config.tlsDir !== null || config.acmeDomain.length > 0;
 }

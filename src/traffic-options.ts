@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 import type { Option } from 'commander';
+import type { AcmeConfig } from './acme-options.ts';
 import { parseCidr } from './cidr.ts';
 import { parseMediaRange } from './media-types.ts';
 import type { Coding, WorkerConfig } from './messages.ts';
@@ -186,7 +187,7 @@ function portOf(address: string): number {
 
 /** What each of `workers` workers is told. `tlsAddress` is null when there is no TLS. */
 export function workerSettings(
-  config: TrafficConfig & TlsConfig,
+  config: TrafficConfig & TlsConfig & AcmeConfig,
   workers: number,
   tlsAddress: string | null,
 ): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'user'> {
@@ -196,6 +197,7 @@ export function workerSettings(
       plainPaths: config.plainPath,
       hsts: config.hsts,
     },
+    acme: config.acmeDomain.length > 0,
     trustedProxies: config.trustedProxies,
     hosts: config.host,
     limits: {

@@ -130,6 +130,11 @@ export class WorkerPool {
     if (this.#open) this.broadcast({ type: 'tls', material });
   }
 
+  /** Sends to one worker; dropped when it is gone. */
+  send(worker: number, message: ToWorker): void {
+    this.#workers.get(worker)?.child.send(message);
+  }
+
   /** Sends to every worker, retiring ones included. */
   broadcast(message: ToWorker): void {
     for (const worker of this.#workers.values()) worker.child.send(message);

@@ -32,6 +32,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_S3_ENDPOINT',
     load: async () => (await import('./support/ceph-service.ts')).cephService,
   },
+  ACME: {
+    usedThrough: ['test/support/pebble.ts'],
+    packages: ['pebble', 'openssl'],
+    givenBy: 'TEST_PEBBLE',
+    load: async () => (await import('./support/pebble-service.ts')).pebbleService,
+  },
   Docker: {
     usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],

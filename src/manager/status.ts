@@ -1,3 +1,4 @@
+import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
@@ -58,6 +59,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** Null without `--acme-domain`. */
+  Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
   Containers: ContainerStatus[];
   Launches: { Hash: string; Revision: string; Step: string }[];
@@ -89,6 +92,7 @@ export interface About {
   primaryHeap: () => number;
   recent: () => readonly RecentSlice[];
   certificates: () => CertificateInfo[];
+  acme: () => AcmeStatus | null;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -107,6 +111,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: iso(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    Acme: about.acme(),
     Active: active && containerStatus(active, control),
     Containers: containers.all().map((container) => containerStatus(container, control)),
     Launches: Array.from(deployments.launcher.running.values(), ({ hash, revision, step }) => {

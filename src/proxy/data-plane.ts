@@ -1,6 +1,7 @@
 import type { Logger } from '../log.ts';
 import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
+import { Challenges } from './challenges.ts';
 import { compressionRules } from './compress-headers.ts';
 import { Encoders } from './encoders.ts';
 import { trustIn } from './headers.ts';
@@ -23,7 +24,10 @@ export class DataPlane {
   readonly #account: Account;
   readonly #spool: Spool;
   readonly #router: Router;
+  readonly #challenges: Challenges | null;
   readonly #listener: Listener;
+  /** Plain requests are sent to TLS once there is a certificate: the first one may have to come by ACME yet. */
+  readonly #https: { port: number | null; readonly plainPaths: ReadonlySet<string> };
   #version: number;
   #retireTimer: NodeJS.Timeout | null = null;
 
@@ -39,9 +43,12 @@ export class DataPlane {
     this.#log = log;
     this.#send = send;
     const { timeouts, limits } = config;
+    this.#https = { port: null, plainPaths: new Set(config.https.plainPaths) };
+    this.#sendToTls(config.tls);
     this.#account = new Account(log);
     this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
@@ -57,8 +64,9 @@ export class DataPlane {
         hosts: config.hosts.length === 0 ? null : new Set(config.hosts),
       },
       tunnelTimeout: timeouts.tunnel,
+      challenges: this.#challenges,
       trust: trustIn(config.trustedProxies),
-      https: { port: config.https.port, plainPaths: new Set(config.https.plainPaths) },
+      https: this.#https,
       hsts: config.https.hsts,
       log,
     };
@@ -109,6 +117,16 @@ export class DataPlane {
   /** For handshakes from now on. */
   setTls(material: TlsMaterial): void {
     this.#listener.setTls(material);
+    this.#sendToTls(material);
+  }
+
+  #sendToTls(material: TlsMaterial | null): void {
+    this.#https.port = material === null || material.certificates.length === 0 ? null : this.#config.https.port;
+  }
+
+  /** The manager's answer to an ACME challenge. */
+  answerChallenge(token: string, answer: string | null): void {
+    this.#challenges?.receive(token, answer);
   }
 
   cut(id: string): void {

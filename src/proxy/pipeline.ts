@@ -1,5 +1,6 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Account } from './account.ts';
+import { type Challenges, challengeToken, respondToChallenge } from './challenges.ts';
 import { compress, type CompressContext } from './compress.ts';
 import { dispatch } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
@@ -18,6 +19,8 @@ export interface PipelineContext extends BodyContext, TunnelContext, CompressCon
   readonly account: Account;
   readonly limits: RequestLimits & BodyLimits;
   readonly trust: Trust;
+  /** Null: without ACME its paths are the application's. */
+  readonly challenges: Challenges | null;
   readonly https: RedirectPolicy;
   /** Value of Strict-Transport-Security for answers over secure connections, or null. */
   readonly hsts: string | null;
@@ -26,6 +29,8 @@ export interface PipelineContext extends BodyContext, TunnelContext, CompressCon
 /** The way of one request: every stage in the order of its execution. Never rejects. */
 export async function serve(exchange: Exchange, context: PipelineContext): Promise<void> {
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
+  const token = context.challenges && challengeToken(exchange.head);
+  if (token !== null) return serveChallenge(exchange, token, context);
   const secure = isSecure(exchange.head, exchange.client, context.trust);
   const hsts = secure ? context.hsts : null;
   let failure: unknown = null;
@@ -56,6 +61,15 @@ async function forward(exchange: Exchange, context: PipelineContext, hsts: strin
   if (!(answer instanceof UpstreamResponse)) return tunnel(exchange, answer, context);
   if (hsts !== null) answer.head = withHsts(answer.head, hsts);
   await deliver(exchange, await compress(exchange, answer, context), context.spool);
+}
+
+/** Answers an ACME server (RFC 8555 section 8.3), whatever host it asks for. Counted like any request. */
+async function serveChallenge(exchange: Exchange, token: string, context: PipelineContext): Promise<void> {
+  const answer = (await context.challenges?.answer(token)) ?? null;
+  if (answer !== null) respondToChallenge(exchange, answer);
+  else respondWithError(exchange, 'unknown_challenge');
+  await exchange.finished;
+  context.account.count(exchange, answer === null ? new WunderproxyError('unknown_challenge') : null);
 }
 
 /** Answers a request that could not be read; counted like any other. */

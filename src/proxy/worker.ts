@@ -29,6 +29,9 @@ process.on('message', (message: ToWorker) => {
     case 'tls':
       plane?.setTls(message.material);
       break;
+    case 'challenge':
+      plane?.answerChallenge(message.token, message.answer);
+      break;
     case 'cut':
       plane?.cut(message.id);
       break;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { RawUpstream, Upstream } from './support/upstream.ts';
+import { type RawUpstream, Upstream } from './support/upstream.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 
 const HOUR = 3_600_000;

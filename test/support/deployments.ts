@@ -65,10 +65,11 @@ export async function codeOf(
 }
 
 /**
- * Asks again and again until the condition holds: for what no event tells. Rejects with the last thing seen after 20 s.
+ * Asks again and again until the condition holds: for what no event tells. Rejects with the last thing seen after 20 s, or
+ * so many ms.
  */
-export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolean): Promise<T> {
-  const deadline = performance.now() + PATIENCE;
+export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolean, patience = PATIENCE): Promise<T> {
+  const deadline = performance.now() + patience;
   for (;;) {
     const seen = await ask();
     if (holds(seen)) return seen;
