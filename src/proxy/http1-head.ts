@@ -36,9 +36,10 @@ export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }
 
-/** Lower-case forms of the names that have been seen to be valid; bounded, since clients make up names. */
+/** Lower-case forms of names that have been seen to be valid. Clients make up names, so all are forgotten when it is full. */
 const lowerCaseNames = new Map<string, string>();
 const MAX_REMEMBERED_NAMES = 1_000;
+const MAX_REMEMBERED_LENGTH = 40;
 
 /** The lower-case form of a field name, or null when it is not a token (RFC 9110 section 5.1). */
 export function lowerCaseName(name: string): string | null {
@@ -46,7 +47,9 @@ export function lowerCaseName(name: string): string | null {
   if (known !== undefined) return known;
   if (!TOKEN.test(name)) return null;
   const lower = name.toLowerCase();
-  if (lowerCaseNames.size < MAX_REMEMBERED_NAMES && name.length <= 40) lowerCaseNames.set(name, lower);
+  if (name.length > MAX_REMEMBERED_LENGTH) return lower;
+  if (lowerCaseNames.size >= MAX_REMEMBERED_NAMES) lowerCaseNames.clear();
+  lowerCaseNames.set(name, lower);
   return lower;
 }
 

@@ -36,8 +36,10 @@ export interface ClientConnection extends Watched {
   destroy(): void;
 }
 
-/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+/** A client that was told to go and sends nothing more gets so long (ms) to close its connection before that is reset. */
 const LINGER = 5_000;
+/** As long (ms) as one that goes on sending may take: many read the answer only after their whole body. As in nginx. */
+const LINGER_AT_MOST = 30_000;
 /** How long (ms) a connection without a request lives on when the worker retires. */
 const FIRST_REQUEST_GRACE = 1_000;
 
@@ -77,7 +79,8 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   #exchange: Http1Exchange | null = null;
   /** Bytes that were received and not yet used. */
   #held: Buffer | null = null;
-  #lingering = false;
+  /** When the connection ends whatever the client sends, by `performance.now()`; null while it is in use. */
+  #lingerEnd: number | null = null;
   /** When this connection has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
 
@@ -114,7 +117,7 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('header_timeout');
+    if (this.#state === 'active' && this.#exchange === null && this.#lingerEnd === null) this.#refuse('header_timeout');
     else this.#socket.destroy();
   }
 
@@ -141,7 +144,10 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#lingering) return;
+    if (this.#lingerEnd !== null) {
+      this.#deadline = Math.min(this.#lingerEnd, performance.now() + LINGER);
+      return;
+    }
     if (this.#exchange !== null) {
       if (!this.#exchange.receive(chunk)) this.#hold(chunk);
       return;
@@ -243,15 +249,16 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   #linger(): void {
     if (this.#socket.destroyed) return;
     this.#held = null;
-    this.#lingering = true;
-    this.#deadline = performance.now() + LINGER;
+    const now = performance.now();
+    this.#lingerEnd = now + LINGER_AT_MOST;
+    this.#deadline = now + LINGER;
     this.#socket.end();
     this.#socket.resume();
   }
 
   readonly #onEnd = (): void => {
     // A client that closes its side while it waits has lost interest; nginx and Go take it in the same way.
-    if (this.#exchange !== null || this.#state !== 'active' || this.#lingering) this.#socket.destroy();
+    if (this.#exchange !== null || this.#state !== 'active' || this.#lingerEnd !== null) this.#socket.destroy();
     else this.#refuse('bad_request');
   };
 

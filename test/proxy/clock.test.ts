@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { type RawUpstream, Upstream } from './support/upstream.ts';
+import { Upstream } from './support/upstream.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 
 const HOUR = 3_600_000;
@@ -13,7 +13,7 @@ const JUMPS = (ms: number) =>
 async function workerWithClock(
   t: Parameters<typeof TestWorker.start>[0],
   jump: number,
-  options: { upstream: Upstream | RawUpstream; flags: string[] },
+  options: { upstream: Upstream; flags: string[] },
 ): Promise<{ worker: TestWorker; jump: () => Promise<void> }> {
   const worker = await TestWorker.start(t, {
     route: { active: options.upstream.target },

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RawClient, TestWorker } from './support/worker.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
 
@@ -157,6 +158,22 @@ test('an announced body that is too large gets 413 before it is sent, and the cl
   client.send(Buffer.alloc(1_001));
   client.socket.end();
   await client.closed;
+  assert.equal(client.error, null);
+});
+
+test('a client that reads its 413 only after its whole body has it still, however long that takes', async (t) => {
+  const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
+  const client = await RawClient.connect(t, small.port);
+  client.socket.pause();
+  const pieces = 13;
+  client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${pieces * 10_000}\r\n\r\n`);
+  for (let i = 0; i < pieces && !client.socket.destroyed; i++) {
+    client.send(Buffer.alloc(10_000));
+    await sleep(500);
+  }
+  client.socket.end();
+  client.socket.resume();
+  assert.match(await client.all(), /^HTTP\/1\.1 413 [^]*body_too_large/);
   assert.equal(client.error, null);
 });
 
