@@ -23,6 +23,7 @@ export class DataPlane {
   readonly #spool: Spool;
   readonly #router: Router;
   readonly #challenges: Challenges | null;
+  readonly #https: { port: number | null; plainPaths: ReadonlySet<string> };
   readonly #listener: Listener;
   #version: number;
   #retireTimer: NodeJS.Timeout | null = null;
@@ -42,6 +43,7 @@ export class DataPlane {
     this.#account = new Account(log);
     this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
     this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
@@ -58,6 +60,8 @@ export class DataPlane {
       tunnelTimeout: timeouts.tunnel,
       challenges: this.#challenges,
       trust: trustIn(config.trustedProxies),
+      https: this.#https,
+      hsts: config.https.hsts,
       log,
     };
     this.#listener = new Listener(
@@ -107,6 +111,12 @@ export class DataPlane {
   /** For handshakes from now on. */
   setTls(material: TlsMaterial): void {
     this.#listener.setTls(material);
+    this.#https.port = this.#httpsPort(material);
+  }
+
+  /** Where plain requests are sent to: nowhere as long as there is no certificate that could answer there. */
+  #httpsPort(material: TlsMaterial | null): number | null {
+    return material === null || material.certificates.length === 0 ? null : this.#config.https.port;
   }
 
   /** The manager's answer to an ACME challenge. */
