@@ -25,9 +25,8 @@ export class DataPlane {
   readonly #spool: Spool;
   readonly #router: Router;
   readonly #challenges: Challenges | null;
+  readonly #https: { port: number | null; plainPaths: ReadonlySet<string> };
   readonly #listener: Listener;
-  /** Plain requests are sent to TLS once there is a certificate: the first one may have to come by ACME yet. */
-  readonly #https: { port: number | null; readonly plainPaths: ReadonlySet<string> };
   #version: number;
   #retireTimer: NodeJS.Timeout | null = null;
 
@@ -43,11 +42,10 @@ export class DataPlane {
     this.#log = log;
     this.#send = send;
     const { timeouts, limits } = config;
-    this.#https = { port: null, plainPaths: new Set(config.https.plainPaths) };
-    this.#sendToTls(config.tls);
     this.#account = new Account(log);
     this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
     this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
@@ -117,11 +115,12 @@ export class DataPlane {
   /** For handshakes from now on. */
   setTls(material: TlsMaterial): void {
     this.#listener.setTls(material);
-    this.#sendToTls(material);
+    this.#https.port = this.#httpsPort(material);
   }
 
-  #sendToTls(material: TlsMaterial | null): void {
-    this.#https.port = material === null || material.certificates.length === 0 ? null : this.#config.https.port;
+  /** Where plain requests are sent to: nowhere as long as there is no certificate that could answer there. */
+  #httpsPort(material: TlsMaterial | null): number | null {
+    return material === null || material.certificates.length === 0 ? null : this.#config.https.port;
   }
 
   /** The manager's answer to an ACME challenge. */

@@ -155,6 +155,10 @@ test('without a certificate plain HTTP is served, and why there is none is told 
   program.signal('SIGHUP');
   await untilAcme(program, isOk);
   assert.equal((await acmeStatus(program)).LastError, null);
+  await until(
+    async () => (await program.get('/', { headers: { host: 'shop.example.com' } })).status,
+    (status) => status === 308,
+  );
 });
 
 test('a renewal that fails is told, and what is served stays', async (t) => {
