@@ -18,8 +18,9 @@ export class Allowance {
       this.giveBack(((now - this.#at) / 1_000) * this.#perSecond);
       this.#at = now;
     }
+    if (this.#left < count) return false;
     this.#left -= count;
-    return this.#left >= 0;
+    return true;
   }
 
   giveBack(count: number): void {

@@ -75,6 +75,7 @@ export class DataPlane {
       {
         serve: (exchange) => void serve(exchange, context),
         refuse: (exchange, code) => void refuse(exchange, code, context),
+        onAbuse: (client, reason) => this.#account.noteAbuse(client, reason),
         onEmpty: () => {
           this.#sendStats();
           onDone();

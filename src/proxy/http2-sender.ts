@@ -12,9 +12,11 @@ const FULL = 32 * 1024;
 /** What a connection sends: frames in their order, bodies as far as both windows allow, the streams taking turns. */
 export class Http2Sender {
   readonly encoder = new HpackEncoder();
+  /** Bytes that were ever sent. */
+  position = 0;
   readonly #socket: Socket;
-  /** Is told when everything that was sent is with the kernel. */
-  readonly #onFlushed: () => void;
+  /** Is told when more of what was sent is with the kernel. */
+  readonly #onProgress: () => void;
   /** Is told how many bytes of bodies go out. */
   readonly #onData: (bytes: number) => void;
   /** What the client lets us send on all streams together, in bytes. */
@@ -26,9 +28,9 @@ export class Http2Sender {
   /** Since when (ms since the epoch) the kernel has not taken what waits for it; 0 when nothing waits. */
   #waitingSince = 0;
 
-  constructor(socket: Socket, onFlushed: () => void, onData: (bytes: number) => void) {
+  constructor(socket: Socket, onProgress: () => void, onData: (bytes: number) => void) {
     this.#socket = socket;
-    this.#onFlushed = onFlushed;
+    this.#onProgress = onProgress;
     this.#onData = onData;
   }
 
@@ -36,8 +38,9 @@ export class Http2Sender {
     return this.#socket.writableLength >= FULL;
   }
 
-  get flushed(): boolean {
-    return this.#socket.writableLength === 0;
+  /** Those of them that are with the kernel. */
+  get flushed(): number {
+    return this.position - this.#socket.writableLength;
   }
 
   /** Whether the client has taken nothing for so long (ms). */
@@ -54,6 +57,7 @@ export class Http2Sender {
       process.nextTick(this.#uncork);
     }
     if (this.#waitingSince === 0) this.#waitingSince = Date.now();
+    this.position += bytes.length;
     this.#socket.write(bytes, this.#onWritten);
   }
 
@@ -64,10 +68,9 @@ export class Http2Sender {
 
   readonly #onWritten = (error?: Error | null): void => {
     if (error) return;
-    this.#waitingSince = this.flushed ? 0 : Date.now();
-    if (!this.flushed) return;
+    this.#waitingSince = this.#socket.writableLength === 0 ? 0 : Date.now();
     this.#pump();
-    if (this.flushed) this.#onFlushed();
+    this.#onProgress();
   };
 
   sendHeaders(streamId: number, fields: readonly string[], endStream: boolean): void {

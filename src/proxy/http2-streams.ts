@@ -41,8 +41,12 @@ export interface StreamsHost {
   refuse(exchange: Exchange, code: ErrorCode): void;
   /** The client has sent something that only costs time. Throws ConnectionError when that is too often. */
   spendIdleFrame(): void;
-  /** A stream was opened. */
-  onBusy(): void;
+  /** Whether one more stream may be served. */
+  admitStream(): boolean;
+  /** A stream was opened, */
+  onStream(): void;
+  /** … or has ended. */
+  onStreamEnd(): void;
   /** No stream is open, and all responses are with the kernel. */
   onIdle(): void;
 }
@@ -57,8 +61,8 @@ export class Http2Streams implements StreamConnection {
   readonly #open = new Map<number, Http2Exchange>();
   /** Those that were opened by what is being read. */
   #fresh: Http2Exchange[] = [];
-  /** Those whose response is written but not with the kernel yet. */
-  #answered: Http2Exchange[] = [];
+  /** Those whose response is written but not with the kernel yet, and where it ends. */
+  readonly #answered: { exchange: Http2Exchange; end: number }[] = [];
   /** Streams above it are not served any more. */
   #finalId = MAX_STREAM_ID;
   /** What the client lets us send on each new stream, in bytes. */
@@ -102,7 +106,7 @@ export class Http2Streams implements StreamConnection {
 
   #onRequest(received: ReceivedFields): void {
     const { streamId, endStream } = received;
-    if (this.#open.size >= MAX_STREAMS) {
+    if (this.#open.size >= MAX_STREAMS || !this.#host.admitStream()) {
       this.#host.spendIdleFrame();
       return this.#sender.send(rstStream(streamId, H2_ERROR.REFUSED_STREAM));
     }
@@ -135,7 +139,7 @@ export class Http2Streams implements StreamConnection {
     const windows = { send: this.#sendWindow, receive: STREAM_WINDOW };
     const exchange = new Http2Exchange(this, streamId, head, endStream, windows);
     this.#open.set(streamId, exchange);
-    this.#host.onBusy();
+    this.#host.onStream();
     return exchange;
   }
 
@@ -242,7 +246,7 @@ export class Http2Streams implements StreamConnection {
     this.#forget(exchange);
     // RFC 9113 section 8.1: the rest of the request is not wanted, and the response is whole.
     if (!exchange.requestEnded) this.#sender.send(rstStream(exchange.streamId, H2_ERROR.NO_ERROR));
-    this.#answered.push(exchange);
+    this.#answered.push({ exchange, end: this.#sender.position });
   }
 
   reset(exchange: Http2Exchange, code: H2Error): void {
@@ -252,8 +256,9 @@ export class Http2Streams implements StreamConnection {
   }
 
   #forget(exchange: Http2Exchange): void {
-    this.#open.delete(exchange.streamId);
+    if (!this.#open.delete(exchange.streamId)) return;
     this.#sender.forget(exchange);
+    this.#host.onStreamEnd();
   }
 
   #onEnded(): void {
@@ -262,11 +267,16 @@ export class Http2Streams implements StreamConnection {
 
   // What the connection says -----------------------------------------------------------------------------------------
 
-  /** Everything that was sent is with the kernel. */
-  onFlushed(): void {
-    const answered = this.#answered.splice(0);
-    for (const exchange of answered) exchange.onFlushed();
-    if (answered.length > 0) this.#onEnded();
+  /** More of what was sent is with the kernel. */
+  onProgress(): void {
+    const { flushed } = this.#sender;
+    let first = this.#answered[0];
+    if (first === undefined) return;
+    for (; first !== undefined && first.end <= flushed; first = this.#answered[0]) {
+      this.#answered.shift();
+      first.exchange.onFlushed();
+    }
+    this.#onEnded();
   }
 
   /** Serves no stream from here on. */
@@ -285,10 +295,8 @@ export class Http2Streams implements StreamConnection {
 
   /** The connection is lost: so are they. `failure` is why, when it is not the client that went away. */
   drop(failure: ErrorCode | null = null): void {
-    const exchanges = [...this.#open.values(), ...this.#answered.splice(0)];
-    this.#open.clear();
-    for (const exchange of exchanges) {
-      this.#sender.forget(exchange);
+    for (const exchange of [...this.#open.values(), ...this.#answered.splice(0).map(({ exchange }) => exchange)]) {
+      this.#forget(exchange);
       exchange.failure ??= failure;
       exchange.onClientGone();
     }

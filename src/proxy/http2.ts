@@ -14,7 +14,6 @@ import {
   frame,
   goAway,
   H2_ERROR,
-  type H2Error,
   MAX_STREAM_ID,
   SETTING,
   settings,
@@ -34,6 +33,12 @@ export interface Http2Host {
   /** Answers what is not a valid request, or counts one that was over before it could be served. */
   refuse(exchange: Exchange, code: ErrorCode): void;
   onState(from: ConnectionState | null, to: ConnectionState | null): void;
+  /** Whether this worker takes one more stream. */
+  admitStream(): boolean;
+  onStream(): void;
+  onStreamEnd(): void;
+  /** The client is cut off because it makes work without end. */
+  onAbuse(client: Client, reason: string): void;
   onClosed(connection: Http2Connection): void;
 }
 
@@ -84,7 +89,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     this.#deadline = Date.now() + host.timeouts.header;
     this.#sender = new Http2Sender(
       socket,
-      () => this.#onFlushed(),
+      () => this.#onProgress(),
       (bytes) => this.#receiver.onSent(bytes),
     );
     this.#streams = new Http2Streams(this, this.#sender);
@@ -123,7 +128,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
       this.#watchHead(frames > 0);
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error;
-      return this.#fail(error.code);
+      return this.#fail(error);
     }
     // Who does not read our answers must not make us write more of them.
     if (this.#sender.blocked) this.#socket.pause();
@@ -186,9 +191,18 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     this.#receiver.spendIdleFrame();
   }
 
-  onBusy(): void {
+  admitStream(): boolean {
+    return this.#host.admitStream();
+  }
+
+  onStream(): void {
+    this.#host.onStream();
     this.#setState('active');
     this.#deadline = NEVER;
+  }
+
+  onStreamEnd(): void {
+    this.#host.onStreamEnd();
   }
 
   onIdle(): void {
@@ -199,9 +213,9 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     if (this.#host.retiring) this.retire();
   }
 
-  #onFlushed(): void {
-    this.#streams.onFlushed();
-    if (this.#socket.isPaused()) this.#socket.resume();
+  #onProgress(): void {
+    this.#streams.onProgress();
+    if (this.#socket.isPaused() && !this.#sender.blocked) this.#socket.resume();
   }
 
   // Ends -------------------------------------------------------------------------------------------------------------
@@ -258,7 +272,8 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   }
 
   /** The client has broken the rules: nothing that it says can be trusted (RFC 9113 section 5.4.1). */
-  #fail(code: H2Error): void {
+  #fail({ code, message }: ConnectionError): void {
+    if (code === H2_ERROR.ENHANCE_YOUR_CALM) this.#host.onAbuse(this.client, message);
     this.#sender.send(goAway(this.#streams.lastId, code));
     this.#end();
     this.#streams.drop();

@@ -77,6 +77,7 @@ describe('floods end the connection with ENHANCE_YOUR_CALM, others are served', 
       assert.equal(await client.goAway(), 'ENHANCE_YOUR_CALM');
       await answersOthers(t, worker);
       await worker.quiet();
+      assert.match(worker.output, /"client":"127\.0\.0\.1","reason":"too many [^"]+","msg":"client cut off"/);
     });
   }
 
@@ -150,6 +151,21 @@ test('streams beyond those allowed are refused in a way that says that nothing w
   assert.equal(await client.end(259), 'REFUSED_STREAM');
   await worker.statsWhen((stats) => worker.runningOn(upstream.target, stats).inFlight === 128);
   assert.ok(!client.frames.some(({ streamId }) => streamId === 255));
+});
+
+test('a worker takes as many requests at once as it would take connections', async (t) => {
+  const upstream = await RawUpstream.start(t, () => {});
+  const worker = await start(t, upstream, '--max-connections=20');
+  const clients = [await H2Client.connect(t, worker), await H2Client.connect(t, worker)] as const;
+  for (let id = 1; id < 30; id += 2) clients[0].request(id);
+  await worker.statsWhen((stats) => worker.runningOn(upstream.target, stats).inFlight === 15);
+  for (let id = 1; id < 30; id += 2) clients[1].request(id);
+  assert.equal(await clients[1].end(11), 'REFUSED_STREAM');
+  assert.equal(await clients[1].end(29), 'REFUSED_STREAM');
+  clients[0].raw.socket.destroy();
+  await worker.statsWhen((stats) => worker.runningOn(upstream.target, stats).inFlight === 5);
+  clients[1].request(31);
+  await worker.statsWhen((stats) => worker.runningOn(upstream.target, stats).inFlight === 6);
 });
 
 test('a small block that stands for a great many fields (HPACK bomb) is refused without the memory for it', async (t) => {
