@@ -1,10 +1,12 @@
 import { tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 import type { Option } from 'commander';
+import type { AcmeConfig } from './acme-options.ts';
 import { parseCidr } from './cidr.ts';
 import { parseMediaRange } from './media-types.ts';
 import type { Coding, WorkerConfig } from './messages.ts';
 import { option } from './option.ts';
+import type { TlsConfig } from './tls-options.ts';
 import { parseDuration, parseSize, parseWhole } from './units.ts';
 
 /** What the command line says about the traffic of clients. Durations are in ms, sizes in bytes. */
@@ -178,12 +180,24 @@ export function trafficConfig(raw: RawTraffic): TrafficConfig {
   };
 }
 
-/** What each of `workers` workers is told. */
+/** The port in an address as listeners give it. A unix socket has none: whoever stands before it has the usual one. */
+function portOf(address: string): number {
+  return address.startsWith('unix:') ? 443 : Number(address.slice(address.lastIndexOf(':') + 1));
+}
+
+/** What each of `workers` workers is told. `tlsAddress` is null when there is no TLS. */
 export function workerSettings(
-  config: TrafficConfig,
+  config: TrafficConfig & TlsConfig & AcmeConfig,
   workers: number,
-): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'user'> {
+  tlsAddress: string | null,
+): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'user'> {
   return {
+    https: {
+      port: tlsAddress === null ? null : portOf(tlsAddress),
+      plainPaths: config.plainPath,
+      hsts: config.hsts,
+    },
+    acme: config.acmeDomain.length > 0,
     trustedProxies: config.trustedProxies,
     hosts: config.host,
     limits: {

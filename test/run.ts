@@ -38,6 +38,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_CURL',
     load: async () => (await import('./support/curl-service.ts')).curlService,
   },
+  ACME: {
+    usedThrough: ['test/support/pebble.ts'],
+    packages: ['pebble', 'openssl'],
+    givenBy: 'TEST_PEBBLE',
+    load: async () => (await import('./support/pebble-service.ts')).pebbleService,
+  },
   Docker: {
     usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],

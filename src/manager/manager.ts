@@ -5,7 +5,8 @@ import type { Config } from '../config.ts';
 import { parseEnvironmentFile } from '../environment-file.ts';
 import { messageOf } from '../errors.ts';
 import { createLogger, dieLoudly } from '../log.ts';
-import type { FromManager, ToManager } from '../messages.ts';
+import type { CertificateInfo, FromManager, ToManager } from '../messages.ts';
+import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi } from './api.ts';
 import { Containers } from './containers.ts';
@@ -68,6 +69,8 @@ class Manager {
   readonly #stopping = new AbortController();
   readonly #recent = new Recent();
   #primaryHeap = 0;
+  #certificates: CertificateInfo[] = [];
+  readonly #acme: Acme | null;
 
   static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
     return new Manager(message, await openStore(message.config, log));
@@ -94,12 +97,15 @@ class Manager {
       stopping: this.#stopping.signal,
     };
     this.#deployments = new Deployments(this.#control);
+    this.#acme = createAcme(start, store, copies);
     const about = {
       version: start.version,
       startedAt: start.startedAt,
       store: store.name,
       primaryHeap: () => this.#primaryHeap,
       recent: () => this.#recent.slices,
+      certificates: () => this.#certificates,
+      acme: () => this.#acme?.status() ?? null,
     };
     const api = createApi({
       control: this.#control,
@@ -124,6 +130,9 @@ class Manager {
       void recovery.look(id);
     });
     void this.#readHistory();
+    // Before the first route, with which workers begin to listen.
+    await this.#acme?.load();
+    this.#acme?.start();
     await adoption.run();
     await recovery.look(null);
   }
@@ -144,6 +153,9 @@ class Manager {
         return this.#traffic.receiveWorkers(message.workers);
       case 'stats':
         return this.#traffic.receiveStats(message.worker, message.stats);
+      case 'certificates':
+        this.#certificates = message.certificates;
+        return;
       case 'pulse':
         this.#primaryHeap = message.heapUsed;
         return;
@@ -151,11 +163,19 @@ class Manager {
         if (this.#runtime instanceof ProcessRuntime) this.#runtime.receive(message.message);
         return;
       case 'reload':
-        return this.#files.read();
+        this.#files.read();
+        return this.#acme?.hurry();
+      case 'challenge':
+        void this.#answerChallenge(message.worker, message.token);
+        return;
       case 'retire':
         void this.#retire();
         return;
     }
+  }
+
+  async #answerChallenge(worker: number, token: string): Promise<void> {
+    send({ type: 'challenge', worker, token, answer: (await this.#acme?.answer(token)) ?? null });
   }
 
   /** Launches are broken off, drains end with the workers' last requests; then this process ends. */
@@ -163,6 +183,7 @@ class Manager {
     this.#stopping.abort();
     this.#api.close();
     this.#api.closeIdleConnections();
+    await this.#acme?.stop();
     await this.#traffic.whenNoWorkers();
     await this.#deployments.whenQuiet();
     await this.#control.journal.flush();
@@ -170,6 +191,25 @@ class Manager {
     this.#store.close();
     process.exit(0);
   }
+}
+
+function createAcme(
+  { config, startedAt }: Extract<ToManager, { type: 'start' }>,
+  store: ConfigStore,
+  copies: StateCopies,
+): Acme | null {
+  if (config.acmeDomain.length === 0) return null;
+  return new Acme({
+    domains: config.acmeDomain,
+    email: config.acmeEmail,
+    directory: config.acmeDirectory,
+    store,
+    copies,
+    // The next manager of the same primary is this one's successor.
+    holder: `${hostname()} ${process.ppid} ${startedAt}`,
+    log,
+    onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+  });
 }
 
 function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
