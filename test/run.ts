@@ -32,6 +32,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_S3_ENDPOINT',
     load: async () => (await import('./support/ceph-service.ts')).cephService,
   },
+  curl: {
+    usedThrough: ['test/support/curl.ts'],
+    packages: ['curl'],
+    givenBy: 'TEST_CURL',
+    load: async () => (await import('./support/curl-service.ts')).curlService,
+  },
   ACME: {
     usedThrough: ['test/support/pebble.ts'],
     packages: ['pebble', 'openssl'],

@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
-import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import type * as http from 'node:http';
 import { request } from 'node:http';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { type Answer, send } from '../support/http.ts';
 import { Upstream } from './support/upstream.ts';
@@ -291,17 +289,4 @@ test('--compress-types and --compress say what is compressed and how', async (t)
   assert.equal((await send(`127.0.0.1:${own.port}`, '/', { headers })).headers['content-encoding'], 'gzip');
   given = text();
   assert.equal((await send(`127.0.0.1:${own.port}`, '/', { headers })).headers['content-encoding'], undefined);
-});
-
-test('curl reads what it asks for', async (t) => {
-  const version = spawnSync('curl', ['--version']);
-  if (version.error) return t.skip('curl is not installed');
-  given = text();
-  const { stdout } = await promisify(execFile)(
-    'curl',
-    ['--silent', '--show-error', '--max-time', '20', '--compressed', `http://127.0.0.1:${worker.port}/`],
-    { encoding: 'buffer' },
-  );
-  assert.match(asked['accept-encoding'] ?? '', /gzip/);
-  assert.ok(stdout.equals(TEXT));
 });
