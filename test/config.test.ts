@@ -489,7 +489,7 @@ describe('arguments', () => {
 test('what all workers may put on disk together is never more than --spool-max', () => {
   for (const workers of [1, 2, 3, 7]) {
     const config = parseCommandLine(['--spool-max', '1000B', ...ARGUMENTS], '0');
-    const { totalDisk } = workerSettings(config, workers).spool;
+    const { totalDisk } = workerSettings(config, workers, null).spool;
     assert.ok(totalDisk > 0 && totalDisk * workers <= 1_000, `${workers} workers`);
   }
 });
