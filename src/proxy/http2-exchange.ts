@@ -87,7 +87,7 @@ export class Http2Exchange implements Exchange, BodySource {
   #trailers: string[] = [];
   /** END_STREAM is written. */
   #answered = false;
-  /** Since when (ms since the epoch) the client has not taken what there is; 0 when there is nothing. */
+  /** Since when (ms by `performance.now()`) the client has not taken what there is; 0 when there is nothing. */
   #waitingSince = 0;
   #progress = 0;
   #finish: () => void;
@@ -238,7 +238,7 @@ export class Http2Exchange implements Exchange, BodySource {
   #push(): void {
     this.#connection.push(this);
     if (this.#waitingSince === 0 && this.hasMore) {
-      this.#waitingSince = Date.now();
+      this.#waitingSince = performance.now();
       this.#progress = 0;
     }
   }
@@ -275,7 +275,7 @@ export class Http2Exchange implements Exchange, BodySource {
     if (!this.hasMore) {
       this.#waitingSince = 0;
     } else if (this.#waitingSince !== 0 && this.#progress >= PROGRESS) {
-      this.#waitingSince = Date.now();
+      this.#waitingSince = performance.now();
       this.#progress = 0;
     }
     if (!this.#blocked || this.hasData) return;

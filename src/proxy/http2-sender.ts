@@ -25,7 +25,7 @@ export class Http2Sender {
   readonly #waiting = new Set<Http2Exchange>();
   #pumping = false;
   #corked = false;
-  /** Since when (ms since the epoch) the kernel has not taken what waits for it; 0 when nothing waits. */
+  /** Since when (ms by `performance.now()`) the kernel has not taken what waits for it; 0 when nothing waits. */
   #waitingSince = 0;
 
   constructor(socket: Socket, onProgress: () => void, onData: (bytes: number) => void) {
@@ -56,7 +56,7 @@ export class Http2Sender {
       this.#socket.cork();
       process.nextTick(this.#uncork);
     }
-    if (this.#waitingSince === 0) this.#waitingSince = Date.now();
+    if (this.#waitingSince === 0) this.#waitingSince = performance.now();
     this.position += bytes.length;
     this.#socket.write(bytes, this.#onWritten);
   }
@@ -68,7 +68,7 @@ export class Http2Sender {
 
   readonly #onWritten = (error?: Error | null): void => {
     if (error) return;
-    this.#waitingSince = this.#socket.writableLength === 0 ? 0 : Date.now();
+    this.#waitingSince = this.#socket.writableLength === 0 ? 0 : performance.now();
     this.#pump();
     this.#onProgress();
   };

@@ -70,7 +70,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   #farewell = false;
   #lastCalled = false;
   #ended = false;
-  /** When this connection has waited long enough in its present state, in ms since the epoch. */
+  /** When this connection has waited long enough in its present state, in ms by `performance.now()`. */
   #deadline: number;
   /** When fields that have begun to come must be complete. */
   #headDeadline = NEVER;
@@ -86,7 +86,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
       localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
       scheme,
     };
-    this.#deadline = Date.now() + host.timeouts.header;
+    this.#deadline = performance.now() + host.timeouts.header;
     this.#sender = new Http2Sender(
       socket,
       () => this.#onProgress(),
@@ -138,7 +138,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   #watchHead(progress: boolean): void {
     if (this.#ended || !this.#receiver.partialHead) this.#headDeadline = NEVER;
     else if (this.#headDeadline === NEVER || (progress && this.#receiver.pendingStream === null)) {
-      this.#headDeadline = Date.now() + this.#host.timeouts.header;
+      this.#headDeadline = performance.now() + this.#host.timeouts.header;
     }
   }
 
@@ -209,7 +209,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     if (this.#state === null || this.#ended) return;
     if (this.#lastCalled) return this.#end();
     this.#setState('idle');
-    this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
+    this.#deadline = performance.now() + this.#host.timeouts.keepAlive;
     if (this.#host.retiring) this.retire();
   }
 
@@ -251,12 +251,12 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   /** Asks the client to go: what is open and what is on its way is finished. */
   retire(): void {
     if (this.#state === 'new') {
-      this.#deadline = Math.min(this.#deadline, Date.now() + GRACE);
+      this.#deadline = Math.min(this.#deadline, performance.now() + GRACE);
       return;
     }
     if (this.#farewell || this.#ended) return;
     this.#farewell = true;
-    this.#lastCallAt = Date.now() + GRACE;
+    this.#lastCallAt = performance.now() + GRACE;
     this.#sender.send(goAway(MAX_STREAM_ID, H2_ERROR.NO_ERROR));
     this.#sender.send(frame(FRAME.PING, 0, 0, FAREWELL_PING));
   }
@@ -285,14 +285,14 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     this.#streams.abort();
     this.#lastCall();
     this.#end();
-    this.#deadline = Math.min(this.#deadline, Date.now() + GRACE);
+    this.#deadline = Math.min(this.#deadline, performance.now() + GRACE);
   }
 
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#deafen();
-    this.#deadline = Date.now() + LINGER;
+    this.#deadline = performance.now() + LINGER;
     this.#socket.end();
     // RFC 9113 section 5.4.1 and RFC 9112 section 9.6: what comes is dropped, so that the client sees the last answer.
     this.#socket.resume();
