@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
+import { workerSettings } from '../src/traffic-options.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
@@ -482,6 +483,14 @@ describe('arguments', () => {
     test(`${what} is refused`, () => {
       refused(argv, message);
     });
+  }
+});
+
+test('what all workers may put on disk together is never more than --spool-max', () => {
+  for (const workers of [1, 2, 3, 7]) {
+    const config = parseCommandLine(['--spool-max', '1000B', ...ARGUMENTS], '0');
+    const { totalDisk } = workerSettings(config, workers, null).spool;
+    assert.ok(totalDisk > 0 && totalDisk * workers <= 1_000, `${workers} workers`);
   }
 });
 

@@ -53,6 +53,12 @@ const PARTS: Record<string, Part> = {
       return ((await import(module)) as { dockerService: Service }).dockerService;
     },
   },
+  'HTTP/2 clients': {
+    usedThrough: ['test/support/http2-tools.ts'],
+    packages: ['nghttp2-client', 'curl'],
+    givenBy: 'TEST_HTTP2_CLIENTS',
+    load: async () => (await import('./support/http2-tools.ts')).http2Tools,
+  },
 };
 
 /** No file takes this long unless it hangs. */
@@ -132,7 +138,7 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
   const lacking = new Map<string, string>();
   for (const [name, part] of Object.entries(PARTS)) {
     if (!files.some((file) => name in neededParts(file))) continue;
-    const reason = await obtain(part, join(dir, name.toLowerCase()), started);
+    const reason = await obtain(part, join(dir, name.toLowerCase().replaceAll('/', '')), started);
     if (reason !== null) lacking.set(name, reason);
   }
   for (const [name, reason] of lacking) say(`# no ${name}: ${reason}`);

@@ -150,6 +150,8 @@ function interpret(
     }
   }
   if (host === null ? !http10 : !isHost(host)) return 'bad_request';
+  // RFC 9112 section 3.2.2: what the target says counts.
+  host ??= ABSOLUTE_TARGET.exec(rawTarget)?.[2] ?? null;
   const target = originForm(method, rawTarget, host);
   if (target === null) return 'bad_request';
 

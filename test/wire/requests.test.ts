@@ -338,6 +338,11 @@ describe('request lines', () => {
     requestLine: 'GET /x?y HTTP/1.1',
   });
   accepted('absolute-form with the default port', `GET HTTP://A:80 HTTP/1.1${rest}`, { requestLine: 'GET / HTTP/1.1' });
+  accepted('absolute-form of HTTP/1.0 names the host', 'GET http://b:81/x HTTP/1.0\r\n\r\n', {
+    requestLine: 'GET /x HTTP/1.1',
+    fields: ['host: b:81'],
+  });
+  refused('absolute-form of HTTP/1.0 without a host', 'GET http:///x HTTP/1.0\r\n\r\n');
   accepted('absolute-form without a path', `GET http://a?q HTTP/1.1${rest}`, { requestLine: 'GET /?q HTTP/1.1' });
   accepted('a target is not interpreted', `GET /a/../b//c;d?e=%00&f|g HTTP/1.1${rest}`, {
     requestLine: 'GET /a/../b//c;d?e=%00&f|g HTTP/1.1',
