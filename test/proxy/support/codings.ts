@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
-import type { Transform } from 'node:stream';
+import type { Readable, Transform } from 'node:stream';
 import type { TestContext } from 'node:test';
 import * as zlib from 'node:zlib';
 import type { Coding } from '../../../src/messages.ts';
@@ -50,12 +50,12 @@ export class DecodedReader {
   readonly #decoder: Transform;
   readonly #closed: Promise<unknown>;
 
-  constructor(response: IncomingMessage, coding: Coding) {
+  constructor(response: Readable, coding: Coding) {
     this.#decoder = decoderOf(coding);
     this.#decoder.on('data', (chunk: Buffer) => (this.text += chunk.toString('latin1')));
     this.#decoder.on('error', () => {});
     this.#closed = once(this.#decoder, 'close').catch(() => {});
-    response.on('close', () => response.complete || this.#decoder.destroy());
+    response.on('close', () => response.readableEnded || this.#decoder.destroy());
     response.pipe(this.#decoder);
   }
 
