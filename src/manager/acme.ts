@@ -169,6 +169,7 @@ export class Acme {
         if (this.#problem === null)
           this.#log.warn({ why: messageOf(error) }, 'the certificate can not be looked after');
         this.#problem = messageOf(error);
+        this.#nextTry = null;
         if (this.#served === null || this.#isDue(this.#served)) this.#state = 'failed';
       }
       if (!this.#impatient) await pause(this.#wait(), this.#wake.signal);
