@@ -71,16 +71,19 @@ export class Listener implements Http1Host {
       );
   }
 
-  /** Accepts on inherited sockets from now on. Rejects when they can't be listened on. */
+  /**
+   * Accepts on inherited sockets from now on. Rejects when they can't be listened on. Connections on which requests are
+   * read are half-open: a client that closes its side gets no automatic end before its answer was dealt with.
+   */
   async listen(proxyFd: number, tlsFd: number | null = null): Promise<void> {
-    const listening = [this.#listen(proxyFd, (socket) => this.#onPlain(socket))];
-    if (tlsFd !== null) listening.push(this.#listen(tlsFd, (socket) => this.#onTls(socket)));
+    const listening = [this.#listen(proxyFd, true, (socket) => this.#onPlain(socket))];
+    // Who closes its side before the handshake is done wants nothing any more.
+    if (tlsFd !== null) listening.push(this.#listen(tlsFd, false, (socket) => this.#onTls(socket)));
     await Promise.all(listening);
   }
 
-  async #listen(fd: number, onSocket: (socket: net.Socket) => void): Promise<void> {
-    // Half-open: a client that closes its side gets no automatic end before its answer was dealt with.
-    const server = net.createServer({ allowHalfOpen: true, noDelay: true }, onSocket);
+  async #listen(fd: number, allowHalfOpen: boolean, onSocket: (socket: net.Socket) => void): Promise<void> {
+    const server = net.createServer({ allowHalfOpen, noDelay: true }, onSocket);
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -133,6 +136,7 @@ export class Listener implements Http1Host {
     const handshake = this.#handshakes.get(accepted);
     if (handshake?.finish() !== true) return void accepted.destroy();
     this.#remove(handshake);
+    secured.allowHalfOpen = true;
     this.#add(this.#speak(secured, accepted, handshake.client.address));
   }
 

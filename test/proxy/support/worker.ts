@@ -29,7 +29,7 @@ export interface WorkerOptions {
   env?: Record<string, string>;
   /** An already bound socket, as a replacement of a worker inherits it. */
   socket?: net.BoundSocket;
-  /** Opens a TLS listener too. */
+  /** Opens a TLS listener too, to which plain requests are sent. */
   tls?: TlsMaterial;
 }
 
@@ -96,7 +96,8 @@ export class TestWorker {
     const worker = new TestWorker(options);
     t?.after(() => worker.stop());
     const { flags = [], user = null } = options;
-    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1, null);
+    const tlsAddress = options.tls === undefined ? null : `127.0.0.1:${worker.tlsPort}`;
+    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1, tlsAddress);
     const withTls = worker.tlsPort !== 0;
     const config: WorkerConfig = {
       slot: 1,
