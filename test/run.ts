@@ -40,7 +40,7 @@ const PARTS: Record<string, Part> = {
   },
   ACME: {
     usedThrough: ['test/support/pebble.ts'],
-    packages: ['pebble', 'openssl'],
+    packages: ['pebble'],
     givenBy: 'TEST_PEBBLE',
     load: async () => (await import('./support/pebble-service.ts')).pebbleService,
   },

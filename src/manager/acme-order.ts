@@ -104,8 +104,10 @@ async function library(): Promise<typeof AcmeClient> {
   loaded ??= import('acme-client').then((acme) => {
     acme.axios.defaults.timeout = REQUEST_LIMIT;
     acme.axios.defaults.maxContentLength = ANSWER_LIMIT;
-    // It would wait as long as an answer tells it to. When to try again is our own decision.
-    Object.assign(acme.axios.defaults, { acmeSettings: { retryMaxAttempts: 0, retryDefaultDelay: 1 } });
+    // They try again after as long as an answer tells them to, and trip over a connection that fails. When to try again is
+    // our own decision; the client itself looks at every status.
+    acme.axios.interceptors.request.clear();
+    acme.axios.interceptors.response.clear();
     acme.axios.interceptors.response.use((response) => {
       lastProblem = problemIn(response.data, String(response.headers['retry-after'] ?? '')) ?? lastProblem;
       return response;

@@ -1,17 +1,10 @@
-import { messageOf, WunderproxyError } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Certificate } from '../messages.ts';
 import { ChallengeAnswers } from './acme-challenges.ts';
 import { AcmeLease, type HeldLease, LEASE_TIMES, type LeaseTimes } from './acme-lease.ts';
-import {
-  AcmeError,
-  AcmeObjects,
-  type Answers,
-  type Attempt,
-  type CertificateObject,
-  type Obtained,
-} from './acme-objects.ts';
-import { orderCertificate } from './acme-order.ts';
+import { AcmeError, AcmeObjects, type Attempt, type CertificateObject, type Obtained } from './acme-objects.ts';
+import { Renewal } from './acme-renewal.ts';
 import { LONGEST_WAIT, renewalTime, retryDelay } from './acme-schedule.ts';
 import { pause } from './health.ts';
 import type { StateCopies } from './state-copies.ts';
@@ -29,10 +22,6 @@ export interface AcmeTimes {
 }
 
 const TIMES: AcmeTimes = { poll: 60_000, busyPoll: 5_000, lease: LEASE_TIMES };
-
-/** How often, and how long (ms) apart, it is tried to store a new certificate. */
-const STORE_TRIES = 20;
-const STORE_RETRY = 3_000;
 
 /** Never more often than this, in ms, whatever the clock says. */
 const SHORTEST_POLL = 500;
@@ -85,6 +74,7 @@ export class Acme {
   readonly #objects: AcmeObjects;
   readonly #lease: AcmeLease;
   readonly #challenges: ChallengeAnswers;
+  readonly #renewal: Renewal;
   readonly #stopping = new AbortController();
   /** Cuts a wait short. */
   #wake = new AbortController();
@@ -107,6 +97,7 @@ export class Acme {
     this.#objects = new AcmeObjects(store, directory, domains, log);
     this.#lease = new AcmeLease(store, holder, log, this.#times.lease);
     this.#challenges = new ChallengeAnswers(async () => this.#objects.answers(), log);
+    this.#renewal = new Renewal(options, this.#objects, this.#challenges);
   }
 
   /** Hands out what there is: the last known good copy, else what the store has. Never rejects. */
@@ -169,6 +160,7 @@ export class Acme {
         if (this.#problem === null)
           this.#log.warn({ why: messageOf(error) }, 'the certificate can not be looked after');
         this.#problem = messageOf(error);
+        this.#nextTry = null;
         if (this.#served === null || this.#isDue(this.#served)) this.#state = 'failed';
       }
       if (!this.#impatient) await pause(this.#wait(), this.#wake.signal);
@@ -268,7 +260,8 @@ export class Acme {
     const at = iso(Date.now());
     this.#log.info({ domains, directory }, 'ordering a certificate');
     try {
-      await this.#serveStored(await this.#obtain(stored, lease));
+      const signal = AbortSignal.any([this.#stopping.signal, lease.signal]);
+      await this.#serveStored(await this.#renewal.obtain(stored.version, signal));
       this.#attempt = { At: at, Error: null, Failures: 0, NextTry: null };
       this.#beOk();
     } catch (error) {
@@ -276,57 +269,6 @@ export class Acme {
       this.#attempt = this.#failed(at, error);
     }
     await this.#objects.putAttempt(this.#attempt);
-  }
-
-  async #obtain(stored: CertificateObject, lease: HeldLease): Promise<Obtained> {
-    const { domains, directory, email } = this.#options;
-    try {
-      const { cert, key } = await orderCertificate({
-        directory,
-        email,
-        domains,
-        accountKey: await this.#objects.accountKey(),
-        publish: async (answers) => this.#publish(answers),
-        signal: AbortSignal.any([this.#stopping.signal, lease.signal]),
-      });
-      return await this.#keep(cert, key, stored.version, lease.signal);
-    } finally {
-      await this.#withdraw(lease);
-    }
-  }
-
-  /** A store that is down now must not cost a certificate: authorities give out few of the same in a week. */
-  async #keep(cert: string, key: string, expected: string | null, signal: AbortSignal): Promise<Obtained> {
-    for (let tries = 1; ; tries++) {
-      try {
-        const kept = await this.#objects.putCertificate(cert, key, expected);
-        if (kept !== null) return kept;
-        // Somebody was faster, although we held the lease; or it was our own write, whose answer was lost.
-        const { obtained } = await this.#objects.certificate();
-        if (obtained !== null) return obtained;
-        throw new AcmeError('The new certificate can not be stored: something else was put in its place.');
-      } catch (error) {
-        const hopeless = !(error instanceof WunderproxyError) || tries === STORE_TRIES;
-        if (hopeless || signal.aborted || this.#stopping.signal.aborted) throw error;
-        this.#log.warn({ why: messageOf(error), tries }, 'the new certificate can not be stored at the moment');
-        await pause(STORE_RETRY, AbortSignal.any([signal, this.#stopping.signal]));
-      }
-    }
-  }
-
-  async #publish(answers: Answers): Promise<void> {
-    this.#challenges.publish(answers);
-    await this.#objects.putAnswers(answers);
-  }
-
-  async #withdraw(lease: HeldLease): Promise<void> {
-    this.#challenges.publish({});
-    if (lease.signal.aborted) return;
-    try {
-      await this.#objects.putAnswers({});
-    } catch (error) {
-      this.#log.warn({ why: messageOf(error) }, 'answers to challenges stay in the store until the next order');
-    }
   }
 
   #failed(at: string, error: unknown): Attempt {

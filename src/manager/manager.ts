@@ -132,7 +132,7 @@ class Manager {
     void this.#readHistory();
     // Before the first route, with which workers begin to listen.
     await this.#acme?.load();
-    this.#acme?.start();
+    void this.#startAcme();
     await adoption.run();
     await recovery.look(null);
   }
@@ -172,6 +172,12 @@ class Manager {
         void this.#retire();
         return;
     }
+  }
+
+  /** An authority that is called before a worker can answer its questions would refuse. */
+  async #startAcme(): Promise<void> {
+    await this.#traffic.whenServing(this.#stopping.signal);
+    if (!this.#stopping.signal.aborted) this.#acme?.start();
   }
 
   async #answerChallenge(worker: number, token: string): Promise<void> {

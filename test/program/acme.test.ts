@@ -5,6 +5,8 @@ import type { IncomingMessage } from 'node:http';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { AcmeLease, type HeldLease } from '../../src/manager/acme-lease.ts';
+import { openForTest } from '../manager/store.contract.ts';
 import {
   acmeEnvironment,
   acmeOptions,
@@ -18,6 +20,7 @@ import {
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { deploy, until, versionServed } from '../support/deployments.ts';
 import { connectionTo } from '../support/http.ts';
+import { memoryLog } from '../support/memory-log.ts';
 import { Pebble, type PebbleOptions } from '../support/pebble.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 
@@ -118,21 +121,35 @@ function certificateObject(shop: Workshop): { Key: string; Domains: string[] } {
   return storedObject(shop.environment, `certificates/${name}`);
 }
 
+/** Nobody orders until it is given back. */
+async function holdLease(t: TestContext, shop: Workshop): Promise<HeldLease> {
+  const store = await openForTest(t, {
+    bucket: shop.bucket,
+    prefix: shop.prefix,
+    s3Endpoint: null,
+    s3PathStyle: false,
+  });
+  return (await new AcmeLease(store, 'the test', memoryLog().log).acquire()) ?? assert.fail();
+}
+
 test('of two machines one orders, the other one answers the authority, and both serve the certificate', async (t) => {
-  const other = Promise.withResolvers<string>();
-  const choose = async () => other.promise;
-  const { shop, relay, pebble, program: first } = await setUp(t, { reused: 0, choose });
+  const shop = workshop(t);
+  const relay = await ChallengeRelay.start(t);
+  const pebble = await Pebble.start(t, { httpPort: relay.port, reused: 0 });
+  const lease = await holdLease(t, shop);
+  const first = await start(t, shop, pebble);
   const second = await start(t, shop, pebble, { stateDir: join(shop.stateDir, '../second') });
-  await until(
-    () => Promise.resolve(relay.asked.length),
-    (questions) => questions > 0,
-  );
-  const { Holder } = storedObject<{ Holder: string }>(shop.environment, 'lease.json');
-  other.resolve(Holder.includes(` ${first.pid} `) ? second.proxy : first.proxy);
+  for (const each of [first, second]) await untilAcme(each, ({ State }) => State === 'waiting');
+  relay.choose = () => {
+    const { Holder } = storedObject<{ Holder: string }>(shop.environment, 'lease.json');
+    return Holder.includes(` ${first.pid} `) ? second.proxy : first.proxy;
+  };
+  await lease.release();
 
   await Promise.all([untilAcme(first, isOk), untilAcme(second, isOk)]);
   const ca = await pebble.root();
   assert.equal(await serialAfter(first, ca), await serialAfter(second, ca));
+  assert.ok(relay.asked.length >= 2, 'each name was asked for');
   const orders = [...first.log, ...second.log].filter(({ msg }) => msg === 'ordering a certificate');
   assert.equal(orders.length, 1);
 });
@@ -218,14 +235,11 @@ test('with other names the old certificate stays in service until there is a new
   const serial = await serialAfter(program, ca);
   await program.stop();
 
-  const released = Promise.withResolvers<void>();
+  const lease = await holdLease(t, shop);
   const second = await start(t, shop, pebble, { domains: 'new.example.com,shop.example.com' });
-  relay.choose = async () => {
-    await released.promise;
-    return second.proxy;
-  };
+  relay.choose = () => second.proxy;
   assert.equal(await serialAfter(second, ca), serial);
-  released.resolve();
+  await lease.release();
   await untilAcme(second, isOk);
   await serialAfter(second, ca, serial);
   const shown = await certificateShown(tlsAddressOf(second), 'new.example.com', ca);

@@ -1,5 +1,6 @@
-import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { issue } from './certificates.ts';
 import type { Service } from './service.ts';
 
 /**
@@ -9,16 +10,9 @@ import type { Service } from './service.ts';
 export const pebbleService: Service = {
   name: 'ACME (Pebble)',
   start(dir) {
-    const made = spawnSync(
-      'openssl',
-      [
-        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-        ...['-subj', '/CN=Pebble of a test', '-addext', 'subjectAltName=IP:127.0.0.1'],
-        ...['-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')],
-      ],
-      { encoding: 'utf8' },
-    );
-    if (made.status !== 0) throw new Error(`openssl ended with ${made.status ?? made.error?.message}: ${made.stderr}`);
+    const { cert, key } = issue({ names: ['localhost'], authority: true });
+    writeFileSync(join(dir, 'cert.pem'), cert);
+    writeFileSync(join(dir, 'key.pem'), key, { mode: 0o600 });
     return Promise.resolve({ env: { TEST_PEBBLE: dir }, stop: () => Promise.resolve() });
   },
 };
