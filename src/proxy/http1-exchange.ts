@@ -140,14 +140,11 @@ export class Http1Exchange implements Exchange, BodySource {
     const text = this.#begin(head, body.length);
     const content = this.#left === 0 ? EMPTY : body;
     this.#left = 0;
-    if (content.length <= ONE_WRITE) {
-      this.#socket.write(text + content.toString('latin1'), 'latin1');
-    } else {
-      this.#socket.cork();
-      this.#socket.write(text, 'latin1');
-      this.#socket.write(content);
-      this.#socket.uncork();
-    }
+    if (content.length <= ONE_WRITE) return this.#writeLast(text + content.toString('latin1'));
+    this.#socket.cork();
+    this.#socket.write(text, 'latin1');
+    this.#socket.write(content);
+    this.#socket.uncork();
     this.#end();
   }
 
@@ -205,8 +202,20 @@ export class Http1Exchange implements Exchange, BodySource {
   end(trailers: Fields): void {
     if (this.over) return;
     if (this.#left !== null && this.#left > 0) return this.abort();
-    if (this.#chunked) this.#socket.write(`0\r\n${fieldText(trailers)}\r\n`, 'latin1');
-    this.#end();
+    if (this.#chunked) this.#writeLast(`0\r\n${fieldText(trailers)}\r\n`);
+    else this.#end();
+  }
+
+  #writeLast(text: string): void {
+    if (this.client.scheme === 'http') {
+      this.#socket.write(text, 'latin1');
+      return this.#end();
+    }
+    // TLS is never done at once, and the empty write that tells when costs a sixth of a small request.
+    this.#connection.onBlocked();
+    this.#socket.write(text, 'latin1', (error) => {
+      if (!error) this.#onFlushed();
+    });
   }
 
   #end(): void {
