@@ -53,6 +53,12 @@ const PARTS: Record<string, Part> = {
       return ((await import(module)) as { dockerService: Service }).dockerService;
     },
   },
+  Chromium: {
+    usedThrough: ['test/support/browser.ts'],
+    packages: ['chromium'],
+    givenBy: 'TEST_CHROMIUM',
+    load: async () => (await import('./support/browser.ts')).chromium,
+  },
   'HTTP/2 clients': {
     usedThrough: ['test/support/http2-tools.ts'],
     packages: ['nghttp2-client', 'curl'],

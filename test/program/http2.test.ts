@@ -44,7 +44,7 @@ async function serve(t: TestContext, ...more: string[]): Promise<Served> {
 
 test('curl agrees on HTTP/2 and uploads and downloads by it', async (t) => {
   const { program, origin, certificate } = await serve(t);
-  const curl = (...args: string[]) => runTool('curl', ['-sS', '--fail', '--http2', '--cacert', certificate, ...args]);
+  const curl = (...args: string[]) => runTool(t, 'curl', ['-sS', '--fail', '--http2', '--cacert', certificate, ...args]);
   const version = await curl('-o', '/dev/null', '-w', '%{http_version} %{http_code}', `${origin}/`);
   assert.equal(version.toString(), '2 200');
   const old = await curl('--http1.1', '-o', '/dev/null', '-w', '%{http_version} %{http_code}', `${origin}/`);
@@ -63,7 +63,7 @@ test('curl agrees on HTTP/2 and uploads and downloads by it', async (t) => {
 test('nghttp gets many answers on one connection', async (t) => {
   const { program, origin } = await serve(t);
   const urls = Array.from({ length: 20 }, (_, i) => `${origin}/?n=${i}`);
-  const text = (await runTool('nghttp', ['-nv', '--no-verify-peer', ...urls])).toString();
+  const text = (await runTool(t, 'nghttp', ['-nv', '--no-verify-peer', ...urls])).toString();
   assert.equal(text.match(/:status: 200/g)?.length, 20);
   assert.doesNotMatch(text, /RST_STREAM|error_code=(?!NO_ERROR)/);
   await untilQuiet(program);
@@ -72,7 +72,7 @@ test('nghttp gets many answers on one connection', async (t) => {
 test('h2load loses nothing during a deploy', async (t) => {
   const { shop, program, origin } = await serve(t);
   const before = (await statusOf(program)).Totals.Requests;
-  const load = runTool('h2load', ['-n', '6000', '-c', '6', '-m', '10', `${origin}/`]);
+  const load = runTool(t, 'h2load', ['-n', '6000', '-c', '6', '-m', '10', `${origin}/`]);
   const hash = shop.config('v2');
   for (const path of ['/launch', '/switch?wait=drained']) {
     const answer = await program.call('POST', path, hash);

@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { type Cleanup, spawnForTest } from './processes.ts';
 import type { Service } from './service.ts';
 
 /** Only has to be installed. */
@@ -11,12 +11,12 @@ export const http2Tools: Service = {
 };
 
 /** Runs one of curl, nghttp and h2load to its end. Rejects when it fails. */
-export async function runTool(tool: 'curl' | 'nghttp' | 'h2load', args: string[]): Promise<Buffer> {
-  const child = spawn(tool, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+export async function runTool(t: Cleanup, tool: 'curl' | 'nghttp' | 'h2load', args: string[]): Promise<Buffer> {
+  const child = spawnForTest(t, tool, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const chunks: Buffer[] = [];
   let complaints = '';
-  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-  child.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()));
+  child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => (complaints += chunk.toString()));
   const [code] = (await once(child, 'close')) as [number | null];
   if (code !== 0) throw new Error(`${tool} ended with ${code}: ${complaints}`);
   return Buffer.concat(chunks);
