@@ -29,10 +29,10 @@ export interface App {
 
 /** Everything that there is to compare on this machine. What is not installed is told to `missing`. */
 export function subjects(missing: (line: string) => void): Subject[] {
-  const peers = [nginx, haproxy, caddy].flatMap((peer) => {
+  const peers = [nginx, haproxy, caddy(''), caddy(BUFFERED)].flatMap((peer) => {
     const version = versionOf(peer.command, peer.versionArgs);
     if (version === null) missing(`${peer.command} is not installed: left out`);
-    return version === null ? [] : [{ name: peer.command, version, start: startPeer(peer) }];
+    return version === null ? [] : [{ name: peer.name ?? peer.command, version, start: startPeer(peer) }];
   });
   return [
     { name: 'no proxy', version: '', start: startApp },
@@ -66,6 +66,8 @@ async function startWunderproxy(cleanup: Cleanup, app: App): Promise<ListenText>
 
 interface Peer {
   command: string;
+  /** Where one command is measured in more than one way. */
+  name?: string;
   versionArgs: string[];
   args(config: string, folder: string): string[];
   config(port: number, app: ListenText, folder: string): string;
@@ -114,21 +116,31 @@ listen bench
 `,
 };
 
-const caddy: Peer = {
-  command: 'caddy',
-  versionArgs: ['version'],
-  args: (config) => ['run', '--adapter', 'caddyfile', '--config', config],
-  config: (port, app) => `
+/** Off by default; what is larger than the size is not buffered. */
+const BUFFERED = `
+    buffer_requests
+    buffer_responses
+    max_buffer_size 1MiB`;
+
+function caddy(handling: string): Peer {
+  return {
+    command: 'caddy',
+    name: handling === '' ? 'caddy' : 'caddy-buffered',
+    versionArgs: ['version'],
+    args: (config) => ['run', '--adapter', 'caddyfile', '--config', config],
+    config: (port, app) => `
 {
   admin off
   auto_https off
 }
 http://127.0.0.1:${port}, http://bench:${port} {
   bind 127.0.0.1
-  reverse_proxy ${app}
+  reverse_proxy ${app} {${handling}
+  }
 }
 `,
-};
+  };
+}
 
 function startPeer(peer: Peer): Subject['start'] {
   return async (cleanup, app) => {

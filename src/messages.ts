@@ -132,6 +132,17 @@ export interface WorkerSpool {
   totalDisk: number;
 }
 
+/** A content coding (RFC 9110 section 8.4.1) that responses can be given. */
+export type Coding = 'zstd' | 'br' | 'gzip';
+
+/** How a worker compresses responses. */
+export interface WorkerCompression {
+  /** The preferred one first; empty: no compression. */
+  codings: Coding[];
+  /** Media ranges in lower case. */
+  types: string[];
+}
+
 /** How plain HTTP and TLS stand to one another. */
 export interface WorkerHttps {
   /** Where plain requests are sent to: the TLS listener's port. Null: they are served. */
@@ -190,6 +201,7 @@ export interface WorkerConfig {
   hosts: string[];
   limits: WorkerLimits;
   spool: WorkerSpool;
+  compression: WorkerCompression;
   timeouts: WorkerTimeouts;
 }
 

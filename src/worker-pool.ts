@@ -31,6 +31,9 @@ export interface WorkerPoolOptions {
   retireTimeout: number;
 }
 
+/** Any process of the same user could otherwise have a debugger opened with a signal, and give the worker commands. */
+const WORKER_FLAGS = ['--disable-sigusr1'];
+
 /** A worker that does not acknowledge a route for so long (ms) hangs, and might send requests to the old container. */
 const ACK_TIMEOUT = 5_000;
 
@@ -186,7 +189,7 @@ export class WorkerPool {
     const id = ++this.#lastId;
     const child = new Child<ToWorker, FromWorker>(
       './proxy/worker.js',
-      { env: this.#options.env, fds: slot.fds },
+      { env: this.#options.env, fds: slot.fds, execArgv: WORKER_FLAGS },
       (message) => this.#receive(worker, message),
       (how, clean) => this.#exited(slot, worker, how, clean),
     );

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
+import { workerSettings } from '../src/traffic-options.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
@@ -18,6 +19,13 @@ interface OptionCase {
   /** An option that must be given as many values. */
   partner?: string;
 }
+
+/** Text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts. */
+const COMPRESSED_TYPES = [
+  ...['text/*', 'application/json', 'application/*+json', 'application/x-ndjson'],
+  ...['application/javascript', 'application/x-javascript', 'application/xml', 'application/*+xml', 'image/svg+xml'],
+  ...['application/wasm', 'font/ttf', 'font/otf', 'application/vnd.ms-fontobject'],
+];
 
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 
@@ -158,6 +166,20 @@ const CASES: Record<string, OptionCase> = {
     other: ['0', 0],
     fallback: 10 * 2 ** 30,
     bad: ['10 GiB'],
+  },
+  '--compress': {
+    key: 'compress',
+    value: ['GZIP, br', ['gzip', 'br']],
+    other: ['none', []],
+    fallback: ['zstd', 'br', 'gzip'],
+    bad: ['deflate', 'gzip,none', 'off', ','],
+  },
+  '--compress-types': {
+    key: 'compressTypes',
+    value: ['text/*, Application/*+json', ['text/*', 'application/*+json']],
+    other: ['text/css', ['text/css']],
+    fallback: COMPRESSED_TYPES,
+    bad: ['text', 'text/html;charset=utf-8', '*'],
   },
   '--trusted-proxies': {
     key: 'trustedProxies',
@@ -461,6 +483,14 @@ describe('arguments', () => {
     test(`${what} is refused`, () => {
       refused(argv, message);
     });
+  }
+});
+
+test('what all workers may put on disk together is never more than --spool-max', () => {
+  for (const workers of [1, 2, 3, 7]) {
+    const config = parseCommandLine(['--spool-max', '1000B', ...ARGUMENTS], '0');
+    const { totalDisk } = workerSettings(config, workers, null).spool;
+    assert.ok(totalDisk > 0 && totalDisk * workers <= 1_000, `${workers} workers`);
   }
 });
 

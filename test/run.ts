@@ -32,6 +32,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_S3_ENDPOINT',
     load: async () => (await import('./support/ceph-service.ts')).cephService,
   },
+  curl: {
+    usedThrough: ['test/support/curl.ts'],
+    packages: ['curl'],
+    givenBy: 'TEST_CURL',
+    load: async () => (await import('./support/curl-service.ts')).curlService,
+  },
   ACME: {
     usedThrough: ['test/support/pebble.ts'],
     packages: ['pebble'],
@@ -46,6 +52,12 @@ const PARTS: Record<string, Part> = {
       const module: string = './support/docker-service.ts';
       return ((await import(module)) as { dockerService: Service }).dockerService;
     },
+  },
+  'HTTP/2 clients': {
+    usedThrough: ['test/support/http2-tools.ts'],
+    packages: ['nghttp2-client', 'curl'],
+    givenBy: 'TEST_HTTP2_CLIENTS',
+    load: async () => (await import('./support/http2-tools.ts')).http2Tools,
   },
 };
 
@@ -126,7 +138,7 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
   const lacking = new Map<string, string>();
   for (const [name, part] of Object.entries(PARTS)) {
     if (!files.some((file) => name in neededParts(file))) continue;
-    const reason = await obtain(part, join(dir, name.toLowerCase()), started);
+    const reason = await obtain(part, join(dir, name.toLowerCase().replaceAll('/', '')), started);
     if (reason !== null) lacking.set(name, reason);
   }
   for (const [name, reason] of lacking) say(`# no ${name}: ${reason}`);

@@ -2,6 +2,8 @@ import type { Logger } from '../log.ts';
 import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
 import { Challenges } from './challenges.ts';
+import { compressionRules } from './compress-headers.ts';
+import { Encoders } from './encoders.ts';
 import { trustIn } from './headers.ts';
 import { Listener } from './listener.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
@@ -50,6 +52,8 @@ export class DataPlane {
       router: this.#router,
       account: this.#account,
       spool: this.#spool,
+      compression: compressionRules(config.compression),
+      encoders: new Encoders(this.#spool),
       sweeper,
       limits: {
         body: limits.body,
@@ -71,6 +75,7 @@ export class DataPlane {
       {
         serve: (exchange) => void serve(exchange, context),
         refuse: (exchange, code) => void refuse(exchange, code, context),
+        onAbuse: (client, reason) => this.#account.noteAbuse(client, reason),
         onEmpty: () => {
           this.#sendStats();
           onDone();

@@ -18,7 +18,7 @@ export class Handshake implements ClientConnection {
     this.#socket = socket;
     this.#host = host;
     this.client = { address, localAddress: null, scheme: 'https' };
-    this.#deadline = Date.now() + host.timeouts.header;
+    this.#deadline = performance.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('error', () => {});
     socket.once('close', () => {
@@ -35,7 +35,7 @@ export class Handshake implements ClientConnection {
   }
 
   retire(): void {
-    this.#deadline = Math.min(this.#deadline, Date.now() + RETIRE_GRACE);
+    this.#deadline = Math.min(this.#deadline, performance.now() + RETIRE_GRACE);
   }
 
   destroy(): void {

@@ -36,8 +36,10 @@ export interface ClientConnection extends Watched {
   destroy(): void;
 }
 
-/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+/** A client that was told to go and sends nothing more gets so long (ms) to close its connection before that is reset. */
 const LINGER = 5_000;
+/** As long (ms) as one that goes on sending may take: many read the answer only after their whole body. As in nginx. */
+const LINGER_AT_MOST = 30_000;
 /** How long (ms) a connection without a request lives on when the worker retires. */
 const FIRST_REQUEST_GRACE = 1_000;
 
@@ -77,8 +79,9 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   #exchange: Http1Exchange | null = null;
   /** Bytes that were received and not yet used. */
   #held: Buffer | null = null;
-  #lingering = false;
-  /** When this connection has waited long enough in its present state, in ms since the epoch. */
+  /** When the connection ends whatever the client sends, by `performance.now()`; null while it is in use. */
+  #lingerEnd: number | null = null;
+  /** When this connection has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
 
   /**
@@ -95,7 +98,7 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
       localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
       scheme,
     };
-    this.#deadline = Date.now() + host.timeouts.header;
+    this.#deadline = performance.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
@@ -114,14 +117,22 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('header_timeout');
-    else this.#socket.destroy();
+    if (this.#lingerEnd !== null || this.#exchange !== null) this.#socket.destroy();
+    else if (this.#state === 'active') this.#refuse('header_timeout');
+    else this.#closeIdle();
   }
 
   /** Closes an idle connection at once; one whose first request may be on its way gets a moment. */
   retire(): void {
-    if (this.#state === 'idle') this.#socket.destroy();
-    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, Date.now() + FIRST_REQUEST_GRACE);
+    if (this.#state === 'idle') this.#closeIdle();
+    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, performance.now() + FIRST_REQUEST_GRACE);
+  }
+
+  /** RFC 8446 section 6.1: TLS must say that it ends, else the end may be an attacker's. */
+  #closeIdle(): void {
+    this.#lingerEnd = performance.now() + LINGER;
+    this.#deadline = this.#lingerEnd;
+    this.#socket.destroySoon();
   }
 
   destroy(): void {
@@ -141,14 +152,17 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#lingering) return;
+    if (this.#lingerEnd !== null) {
+      this.#deadline = Math.min(this.#lingerEnd, performance.now() + LINGER);
+      return;
+    }
     if (this.#exchange !== null) {
       if (!this.#exchange.receive(chunk)) this.#hold(chunk);
       return;
     }
     if (this.#state !== 'active') {
       this.#setState('active');
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = performance.now() + this.#host.timeouts.header;
     }
     this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
   };
@@ -219,13 +233,13 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
     if (this.#socket.timeout) this.#socket.setTimeout(0);
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = performance.now() + this.#host.timeouts.header;
       // Not at once: a burst of pipelined requests must not become a deep stack.
       setImmediate(() => this.#readHeld());
       return;
     }
     this.#setState('idle');
-    this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
+    this.#deadline = performance.now() + this.#host.timeouts.keepAlive;
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
@@ -243,15 +257,16 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   #linger(): void {
     if (this.#socket.destroyed) return;
     this.#held = null;
-    this.#lingering = true;
-    this.#deadline = Date.now() + LINGER;
+    const now = performance.now();
+    this.#lingerEnd = now + LINGER_AT_MOST;
+    this.#deadline = now + LINGER;
     this.#socket.end();
     this.#socket.resume();
   }
 
   readonly #onEnd = (): void => {
     // A client that closes its side while it waits has lost interest; nginx and Go take it in the same way.
-    if (this.#exchange !== null || this.#state !== 'active' || this.#lingering) this.#socket.destroy();
+    if (this.#exchange !== null || this.#state !== 'active' || this.#lingerEnd !== null) this.#socket.destroy();
     else this.#refuse('bad_request');
   };
 

@@ -3,7 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { ConnectionStates, TlsMaterial, WorkerLimits } from '../messages.ts';
-import type { Exchange } from './exchange.ts';
+import type { Client, Exchange } from './exchange.ts';
 import { Handshake } from './handshake.ts';
 import {
   type ClientConnection,
@@ -12,6 +12,7 @@ import {
   Http1Connection,
   type Http1Host,
 } from './http1.ts';
+import { Http2Connection, type Http2Host } from './http2.ts';
 import type { Sweeper } from './sweeper.ts';
 import { TlsTerminator } from './tls.ts';
 
@@ -22,6 +23,8 @@ export type ConnectionLimits = Pick<WorkerLimits, 'connections' | 'connectionsPe
 export interface ListenerEvents {
   serve(exchange: Exchange): void;
   refuse(exchange: Exchange, code: ErrorCode): void;
+  /** A client is cut off because it makes work without end. */
+  onAbuse(client: Client, reason: string): void;
   /** A retiring listener has no connection left. */
   onEmpty(): void;
 }
@@ -35,7 +38,7 @@ const PLAIN_ON_TLS =
   'This port speaks TLS: https://.\n';
 
 /** The inherited listening sockets and all client connections with their states. */
-export class Listener implements Http1Host {
+export class Listener implements Http1Host, Http2Host {
   readonly timeouts: ClientTimeouts;
   readonly states: ConnectionStates = { new: 0, active: 0, idle: 0, hijacked: 0 };
   accepted = 0;
@@ -49,6 +52,8 @@ export class Listener implements Http1Host {
   readonly #handshakes = new WeakMap<net.Socket, Handshake>();
   readonly #terminator: TlsTerminator | null;
   readonly #byAddress = new Map<string, number>();
+  /** Requests by HTTP/2 that are open. */
+  #streams = 0;
 
   /** @param tls null when only plain HTTP is served */
   constructor(
@@ -108,7 +113,10 @@ export class Listener implements Http1Host {
       this.retiring = true;
       for (const server of this.#servers) server.close();
     }
-    if (!keepIdle) for (const connection of this.#connections) connection.retire();
+    for (const connection of this.#connections) {
+      // HTTP/2 can ask clients to go without losing a request: they need not be waited for.
+      if (!keepIdle || connection instanceof Http2Connection) connection.retire();
+    }
     if (this.#connections.size === 0) this.#events.onEmpty();
   }
 
@@ -142,6 +150,7 @@ export class Listener implements Http1Host {
 
   /** The protocol that was agreed on by ALPN; a client without ALPN speaks HTTP/1. */
   #speak(secured: TLSSocket, accepted: net.Socket, address: string | null): ClientConnection {
+    if (secured.alpnProtocol === 'h2') return new Http2Connection(secured, address, 'https', this);
     return new Http1Connection(secured, accepted, address, 'https', this);
   }
 
@@ -195,6 +204,26 @@ export class Listener implements Http1Host {
 
   refuse(exchange: Exchange, code: ErrorCode): void {
     this.#events.refuse(exchange, code);
+  }
+
+  /**
+   * One connection may carry many requests by HTTP/2: a worker takes as many at once as it would take connections. More
+   * are refused in a way that tells the client that it can try again.
+   */
+  admitStream(): boolean {
+    return this.#streams < this.#limits.connections;
+  }
+
+  onStream(): void {
+    this.#streams++;
+  }
+
+  onStreamEnd(): void {
+    this.#streams--;
+  }
+
+  onAbuse(client: Client, reason: string): void {
+    this.#events.onAbuse(client, reason);
   }
 
   onState(from: ConnectionState | null, to: ConnectionState | null): void {

@@ -1,19 +1,20 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Account } from './account.ts';
 import { type Challenges, challengeToken, respondToChallenge } from './challenges.ts';
+import { compress, type CompressContext } from './compress.ts';
 import { dispatch } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
 import { isSecure, requestFields, requestId, type Trust, withHsts } from './headers.ts';
 import { refusal, type RequestLimits } from './limits.ts';
 import { redirect, type RedirectPolicy, redirectTarget } from './redirect.ts';
 import { type BodyContext, type BodyLimits, storeBody } from './request-body.ts';
-import { respondWithError } from './respond.ts';
+import { respondToServerOptions, respondWithError } from './respond.ts';
 import { deliver, UpstreamResponse } from './response-body.ts';
 import type { Router } from './router.ts';
 import { tunnel, type TunnelContext } from './upgrade.ts';
 
 /** What the stages share. */
-export interface PipelineContext extends BodyContext, TunnelContext {
+export interface PipelineContext extends BodyContext, TunnelContext, CompressContext {
   readonly router: Router;
   readonly account: Account;
   readonly limits: RequestLimits & BodyLimits;
@@ -37,20 +38,9 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
     const refused = refusal(exchange, context.limits);
     if (refused !== null) throw new WunderproxyError(refused);
     const location = secure ? null : redirectTarget(exchange.head, context.https);
-    if (location !== null) return redirect(exchange, location);
-    const body = exchange.body === null ? null : await storeBody(exchange.body, context);
-    const fields = requestFields(exchange.head, exchange.client, context.trust, {
-      id: exchange.id,
-      startedAt: exchange.startedAt,
-      bodyLength: body === null ? null : body.length,
-    });
-    const answer = await dispatch(exchange, fields, body, context.router);
-    if (answer instanceof UpstreamResponse) {
-      if (hsts !== null) answer.head = withHsts(answer.head, hsts);
-      await deliver(exchange, answer, context.spool);
-    } else {
-      tunnel(exchange, answer, context);
-    }
+    if (location !== null) redirect(exchange, location);
+    else if (exchange.head.target === '*') respondToServerOptions(exchange);
+    else await forward(exchange, context, hsts);
   } catch (error) {
     failure = error;
     respondWithError(exchange, codeOf(error), hsts);
@@ -58,6 +48,19 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
     await exchange.finished;
     context.account.count(exchange, failure);
   }
+}
+
+async function forward(exchange: Exchange, context: PipelineContext, hsts: string | null): Promise<void> {
+  const body = exchange.body === null ? null : await storeBody(exchange.body, context);
+  const fields = requestFields(exchange.head, exchange.client, context.trust, {
+    id: exchange.id,
+    startedAt: exchange.startedAt,
+    bodyLength: body === null ? null : body.length,
+  });
+  const answer = await dispatch(exchange, fields, body, context.router);
+  if (!(answer instanceof UpstreamResponse)) return tunnel(exchange, answer, context);
+  if (hsts !== null) answer.head = withHsts(answer.head, hsts);
+  await deliver(exchange, await compress(exchange, answer, context), context.spool);
 }
 
 /** Answers an ACME server (RFC 8555 section 8.3), whatever host it asks for. Counted like any request. */

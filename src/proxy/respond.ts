@@ -9,6 +9,8 @@ const RETRY_AFTER = 5;
 /** What wunderproxy lets through (RFC 9110 section 15.5.6 wants it said with 405). */
 const ALLOWED_METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 
+const EMPTY = Buffer.alloc(0);
+
 type Format = 'html' | 'json' | 'text';
 
 const CONTENT_TYPES: Record<Format, string> = {
@@ -26,6 +28,15 @@ export function respondWithError(exchange: Exchange, code: ErrorCode, hsts: stri
   if (exchange.status !== 0) return exchange.abort();
   const { head, body } = errorResponse(exchange.head, exchange.id, code, Date.now());
   exchange.reply(hsts === null ? head : withHsts(head, hsts), body);
+}
+
+/**
+ * Answers `OPTIONS *`, which asks what the server as a whole can do (RFC 9110 section 9.3.7): for its clients that is
+ * wunderproxy.
+ */
+export function respondToServerOptions(exchange: Exchange): void {
+  const fields = ['Allow', ALLOWED_METHODS, 'X-Request-Id', exchange.id, 'Date', httpDate(Date.now())];
+  exchange.reply({ status: 204, reason: STATUS_CODES[204] ?? '', fields, length: 0 }, EMPTY);
 }
 
 /** An error as an HTTP response. It says who answers and the request's id, never an address or a stack. */

@@ -113,7 +113,7 @@ export class Target {
   /** Requests finished on it, since it became known. */
   requests = 0;
   readonly latency = new Latency();
-  readonly #timeouts: UpstreamTimeouts;
+  readonly timeouts: UpstreamTimeouts;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
   /** Idle connections, the most recently used last. */
@@ -125,7 +125,7 @@ export class Target {
   constructor(route: RouteTarget, timeouts: UpstreamTimeouts, onIdle: () => void) {
     this.id = route.id;
     this.address = route.address;
-    this.#timeouts = timeouts;
+    this.timeouts = timeouts;
     this.#onIdle = onIdle;
   }
 
@@ -181,7 +181,7 @@ export class Target {
         if (connection?.alive === true) return connection;
       }
     }
-    return new UpstreamConnection(this, this.#timeouts);
+    return new UpstreamConnection(this, this.timeouts);
   }
 
   /** Takes back a connection whose request has ended. */

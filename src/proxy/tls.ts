@@ -6,7 +6,7 @@ import type { TlsMaterial } from '../messages.ts';
 import { CertificateChoice } from './certificate-choice.ts';
 
 /** Offered by ALPN (RFC 7301 section 3.2), the preferred first; who offers others only is refused. */
-const PROTOCOLS = ['http/1.1'];
+const PROTOCOLS = ['h2', 'http/1.1'];
 
 /** Forward-secret AEAD suites only (RFC 9325 section 4.2): TLS 1.3 has no others, of TLS 1.2 these are left. */
 const CIPHERS = [

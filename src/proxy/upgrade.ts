@@ -38,7 +38,7 @@ class Tunnel implements Occupant, Watched {
   readonly #client: Socket;
   readonly #upstream: Socket;
   #bytes = 0;
-  #lastAt = Date.now();
+  #lastAt = performance.now();
 
   constructor(id: string, target: Target, client: Socket, upstream: Socket, context: TunnelContext) {
     this.#id = id;

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -27,13 +26,17 @@ test('a reader of the log that stops reading stops neither the traffic nor the A
   const { stdout } = program;
   assert.ok(stdout);
   const lines = createInterface({ input: stdout });
-  const line = async (matches: (line: LogLine) => boolean): Promise<LogLine> => {
-    for (;;) {
-      const [text] = (await once(lines, 'line')) as [string];
-      const parsed = JSON.parse(text) as LogLine;
-      if (matches(parsed)) return parsed;
-    }
-  };
+  /** The next line that matches. Many may come at once: every one is looked at. */
+  const line = async (matches: (line: LogLine) => boolean): Promise<LogLine> =>
+    new Promise((resolve) => {
+      const look = (text: string) => {
+        const parsed = JSON.parse(text) as LogLine;
+        if (!matches(parsed)) return;
+        lines.off('line', look);
+        resolve(parsed);
+      };
+      lines.on('line', look);
+    });
   const ready = await line(({ msg }) => msg === 'ready');
   const [proxy, api] = [String(ready['proxy']), String(ready['api'])];
   // Below readline, which would go on reading.
