@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request } from 'node:https';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { AcmeLease, type HeldLease } from '../../src/manager/acme-lease.ts';
@@ -17,6 +18,7 @@ import {
   tlsAddressOf,
   untilAcme,
 } from '../support/acme.ts';
+import { issue, writePair } from '../support/certificates.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { deploy, until, versionServed } from '../support/deployments.ts';
 import { connectionTo } from '../support/http.ts';
@@ -28,12 +30,13 @@ const DOMAINS = 'shop.example.com,www.shop.example.com';
 
 interface StartOptions {
   domains?: string;
+  more?: string[];
   stateDir?: string;
 }
 
 async function start(t: TestContext, shop: Workshop, pebble: Pebble, options: StartOptions = {}): Promise<TestProgram> {
-  const { domains = DOMAINS, stateDir = shop.stateDir } = options;
-  const args = ['--runtime', 'process', '--workers', '2', ...acmeOptions(pebble, domains)];
+  const { domains = DOMAINS, stateDir = shop.stateDir, more = [] } = options;
+  const args = ['--runtime', 'process', '--workers', '2', ...acmeOptions(pebble, domains), ...more];
   return startProgram(t, {
     args: [...args, shop.bucket, shop.prefix, 'shop'],
     stateDir,
@@ -244,4 +247,24 @@ test('with other names the old certificate stays in service until there is a new
   await serialAfter(second, ca, serial);
   const shown = await certificateShown(tlsAddressOf(second), 'new.example.com', ca);
   assert.match(shown.subjectaltname ?? '', /new\.example\.com/);
+});
+
+test('certificates of files go on beside the one by ACME, and are what unknown names get', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'certificates-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const own = issue({ names: ['files.example.com'] });
+  const { pebble, program } = await setUp(t, { more: writePair(folder, 'files', own) });
+  await untilAcme(program, isOk);
+  const ca = await pebble.root();
+  await serialAfter(program, ca);
+  const address = tlsAddressOf(program);
+  assert.equal((await certificateShown(address, 'files.example.com', own.cert)).subject.CN, 'files.example.com');
+  await assert.rejects(certificateShown(address, 'unknown.example.com', own.cert), {
+    code: 'ERR_TLS_CERT_ALTNAME_INVALID',
+  });
+  const { Certificates } = (await program.call('GET', '/status')).json<{ Certificates: { Source: string }[] }>();
+  assert.deepEqual(
+    Certificates.map(({ Source }) => Source),
+    [join(folder, 'files.crt'), 'acme'],
+  );
 });

@@ -5,7 +5,8 @@ import type { Service } from './service.ts';
 
 /**
  * What a Pebble needs to speak TLS. Each test starts its own (pebble.ts): where it looks for answers to challenges is
- * fixed when it starts, and it is up in no time.
+ * fixed when it starts, and it is up in no time. TEST_PEBBLE is the folder of its `cert.pem` and `key.pem`, for `localhost`;
+ * `pebble` and `pebble-challtestsrv` are found in PATH.
  */
 export const pebbleService: Service = {
   name: 'ACME (Pebble)',
