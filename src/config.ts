@@ -3,6 +3,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, type Option } from 'commander';
 import { option, UsageError } from './option.ts';
+import { type RawTls, type TlsConfig, tlsConfig, tlsOptions } from './tls-options.ts';
 import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
 import {
   formatListenAddress,
@@ -16,7 +17,7 @@ import {
 export { UsageError };
 
 /** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
-export interface Config extends TrafficConfig {
+export interface Config extends TrafficConfig, TlsConfig {
   bucket: string;
   prefix: string;
   app: string;
@@ -41,7 +42,7 @@ export interface Config extends TrafficConfig {
 
 const EPILOGUE = `
 Every option can also be given as WUNDERPROXY_<NAME_IN_CAPS> in the environment (--drain-timeout is
-WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h. Sizes: 512KiB 100MiB 1GiB.`;
+WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h 180d. Sizes: 512KiB 100MiB 1GiB.`;
 
 /** All options, in the order of `--help` and of README's table. */
 export function options(): Option[] {
@@ -61,6 +62,7 @@ export function options(): Option[] {
       parseListenAddress('0.0.0.0:443'),
       '0.0.0.0:443',
     ),
+    ...tlsOptions(),
     option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
@@ -94,7 +96,7 @@ function parseEndpoint(text: string): string {
   return text;
 }
 
-interface RawOptions extends RawTraffic {
+interface RawOptions extends RawTraffic, RawTls {
   proxy: ListenAddress;
   tls: ListenAddress;
   api?: ListenAddress;
@@ -157,6 +159,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     app,
     proxy: raw.proxy,
     tls: raw.tls,
+    ...tlsConfig(raw),
     api,
     apiTokenFile,
     registryPort: raw.registryPort,

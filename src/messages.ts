@@ -132,12 +132,55 @@ export interface WorkerSpool {
   totalDisk: number;
 }
 
-/** What a worker must know: nothing that is worth stealing. */
+/** How plain HTTP and TLS stand to one another. */
+export interface WorkerHttps {
+  /** Where plain requests are sent to: the TLS listener's port. Null: they are served. */
+  port: number | null;
+  /** Paths that are served over plain HTTP nevertheless. */
+  plainPaths: string[];
+  /** Value of Strict-Transport-Security, or null. */
+  hsts: string | null;
+}
+
+/** A certificate with its chain and its private key, both PEM text. */
+export interface Certificate {
+  /** File name, or `acme`. */
+  source: string;
+  cert: string;
+  key: string;
+}
+
+/** What workers need for TLS. */
+export interface TlsMaterial {
+  /** The first one is for clients that name no host, or one that is in no certificate. Empty: no handshake succeeds yet. */
+  certificates: Certificate[];
+  /** 48 bytes in base64: whoever has it can take up the sessions that any worker began. */
+  ticketKey: string;
+}
+
+/** A certificate, for people. */
+export interface CertificateInfo {
+  /** Of its subjectAltName: host names in lower case and addresses. */
+  names: string[];
+  /** File name, or `acme`. */
+  source: string;
+  issuer: string;
+  /** In ms since the epoch; both 0 for a certificate that could never be read. */
+  notBefore: number;
+  notAfter: number;
+  /** Why a newer file is not in use, or what is wrong with this one. */
+  problem: string | null;
+}
+
+/** What a worker must know: but for TLS keys nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
   slot: number;
-  /** Inherited listening sockets: file descriptor numbers in the worker. */
+  /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
   proxyFd: number;
+  tlsFd: number | null;
+  tls: TlsMaterial | null;
+  https: WorkerHttps;
   /** Whom to become once everything is loaded, or null to stay. */
   user: { uid: number; gid: number } | null;
   trustedProxies: string[];
@@ -155,6 +198,8 @@ export type ToWorker =
   | { type: 'route'; route: Route }
   /** Break off what still runs on a container: its drain deadline has passed. */
   | { type: 'cut'; id: string }
+  /** For handshakes from now on. */
+  | { type: 'tls'; material: TlsMaterial }
   /**
    * Stop accepting, finish what runs within `timeoutMs`, exit 0. `keepIdle`: another worker has taken over, so idle
    * connections get one more answer (with `Connection: close`) instead of being cut under their clients.
@@ -199,6 +244,8 @@ export type ToManager =
   | { type: 'pulse'; heapUsed: number }
   | { type: 'stats'; worker: number; stats: WorkerStats }
   | { type: 'engine'; message: FromEngine }
+  /** What is served now. */
+  | { type: 'certificates'; certificates: CertificateInfo[] }
   /** Re-read files that options name (SIGHUP). */
   | { type: 'reload' }
   /** Finish drains that run, abort launches, then exit 0. */

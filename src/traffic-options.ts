@@ -4,6 +4,7 @@ import type { Option } from 'commander';
 import { parseCidr } from './cidr.ts';
 import type { WorkerConfig } from './messages.ts';
 import { option } from './option.ts';
+import type { TlsConfig } from './tls-options.ts';
 import { parseDuration, parseSize, parseWhole } from './units.ts';
 
 /** What the command line says about the traffic of clients. Durations are in ms, sizes in bytes. */
@@ -139,12 +140,23 @@ export function trafficConfig(raw: RawTraffic): TrafficConfig {
   };
 }
 
-/** What each of `workers` workers is told. */
+/** The port in an address as listeners give it. A unix socket has none: whoever stands before it has the usual one. */
+function portOf(address: string): number {
+  return address.startsWith('unix:') ? 443 : Number(address.slice(address.lastIndexOf(':') + 1));
+}
+
+/** What each of `workers` workers is told. `tlsAddress` is null when there is no TLS. */
 export function workerSettings(
-  config: TrafficConfig,
+  config: TrafficConfig & TlsConfig,
   workers: number,
-): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'user'> {
+  tlsAddress: string | null,
+): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'user'> {
   return {
+    https: {
+      port: tlsAddress === null ? null : portOf(tlsAddress),
+      plainPaths: config.plainPath,
+      hsts: config.hsts,
+    },
     trustedProxies: config.trustedProxies,
     hosts: config.host,
     limits: {

@@ -4,6 +4,7 @@ import {
   type FromWorker,
   NO_ROUTE,
   type Route,
+  type TlsMaterial,
   type ToWorker,
   type WorkerConfig,
   type WorkerInfo,
@@ -21,8 +22,11 @@ export interface WorkerPoolEvents {
 export interface WorkerPoolOptions {
   /** Listening socket of each slot. */
   fds: number[];
+  /** As many for TLS; null when it is off. */
+  tlsFds: number[] | null;
+  tls: TlsMaterial | null;
   env: Record<string, string>;
-  config: Omit<WorkerConfig, 'slot' | 'proxyFd'>;
+  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls'>;
   /** How long (ms) a worker that was replaced may finish its requests. */
   retireTimeout: number;
 }
@@ -39,7 +43,8 @@ interface Worker {
 
 interface Slot {
   number: number;
-  fd: number;
+  /** For plain HTTP, and for TLS if that is on. */
+  fds: number[];
   respawn: Respawn;
   /** The worker that is to serve this slot; retiring ones are only in `#workers`. */
   current: Worker | null;
@@ -61,6 +66,7 @@ export class WorkerPool {
   readonly #workers = new Map<number, Worker>();
   #lastId = 0;
   #route: Route = NO_ROUTE;
+  #tls: TlsMaterial | null;
   /** Versions below this have been reported as acknowledged by all. */
   #reported = 0;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -71,9 +77,10 @@ export class WorkerPool {
     this.#options = options;
     this.#events = events;
     this.#log = log;
+    this.#tls = options.tls;
     this.#slots = options.fds.map((fd, i) => ({
       number: i + 1,
-      fd,
+      fds: [fd, ...(options.tlsFds?.slice(i, i + 1) ?? [])],
       respawn: new Respawn(),
       current: null,
       replaceAgain: false,
@@ -112,6 +119,12 @@ export class WorkerPool {
     this.#route = route;
     if (this.#open) this.broadcast({ type: 'route', route });
     this.#checkAcknowledged();
+  }
+
+  /** All workers, those born later too, use this for handshakes from now on. */
+  setTls(material: TlsMaterial): void {
+    this.#tls = material;
+    if (this.#open) this.broadcast({ type: 'tls', material });
   }
 
   /** Sends to every worker, retiring ones included. */
@@ -168,7 +181,7 @@ export class WorkerPool {
     const id = ++this.#lastId;
     const child = new Child<ToWorker, FromWorker>(
       './proxy/worker.js',
-      { env: this.#options.env, fds: [slot.fd] },
+      { env: this.#options.env, fds: slot.fds },
       (message) => this.#receive(worker, message),
       (how, clean) => this.#exited(slot, worker, how, clean),
     );
@@ -182,7 +195,13 @@ export class WorkerPool {
   }
 
   #start(worker: Worker): void {
-    const config: WorkerConfig = { ...this.#options.config, slot: worker.info.slot, proxyFd: FIRST_INHERITED_FD };
+    const config: WorkerConfig = {
+      ...this.#options.config,
+      slot: worker.info.slot,
+      proxyFd: FIRST_INHERITED_FD,
+      tlsFd: this.#options.tlsFds === null ? null : FIRST_INHERITED_FD + 1,
+      tls: this.#tls,
+    };
     worker.acknowledged = this.#route.version;
     worker.child.send({ type: 'start', config, route: this.#route });
   }

@@ -15,6 +15,8 @@ interface OptionCase {
   /** Without the option, where that is the same on every machine. */
   fallback?: unknown;
   bad: string[];
+  /** An option that must be given as many values. */
+  partner?: string;
 }
 
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
@@ -33,6 +35,37 @@ const CASES: Record<string, OptionCase> = {
     other: ['127.0.0.1:0', tcp('127.0.0.1', 0)],
     fallback: tcp('0.0.0.0', 443),
     bad: ['443', '::1:443'],
+  },
+  '--tls-cert': {
+    key: 'tlsCert',
+    value: ['/etc/shop.crt', ['/etc/shop.crt']],
+    other: ['/etc/a.crt, /etc/b.crt', ['/etc/a.crt', '/etc/b.crt']],
+    partner: '--tls-key',
+    fallback: [],
+    bad: [],
+  },
+  '--tls-key': {
+    key: 'tlsKey',
+    value: ['/etc/shop.key', ['/etc/shop.key']],
+    other: ['/etc/a.key,/etc/b.key', ['/etc/a.key', '/etc/b.key']],
+    partner: '--tls-cert',
+    fallback: [],
+    bad: [],
+  },
+  '--tls-dir': { key: 'tlsDir', value: ['/etc/tls', '/etc/tls'], other: ['tls', 'tls'], fallback: null, bad: [] },
+  '--hsts': {
+    key: 'hsts',
+    value: ['180d', 'max-age=15552000'],
+    other: ['2h, IncludeSubdomains,preload', 'max-age=7200; includeSubDomains; preload'],
+    fallback: null,
+    bad: ['15552000', 'preload', '180d,preload,', '180d;preload'],
+  },
+  '--plain-path': {
+    key: 'plainPath',
+    value: ['/up', ['/up']],
+    other: ['/up, /health/live', ['/up', '/health/live']],
+    fallback: [],
+    bad: ['up', '/up?all', '/a b', '/up,health', '/up#a'],
   },
   '--api': {
     key: 'api',
@@ -82,7 +115,7 @@ const CASES: Record<string, OptionCase> = {
     value: ['90s', 90_000],
     other: ['2h', 7_200_000],
     fallback: 30_000,
-    bad: ['90', 'soon', '-1s', '1d'],
+    bad: ['90', 'soon', '-1s', '1w'],
   },
   '--launch-timeout': {
     key: 'launchTimeout',
@@ -261,25 +294,26 @@ test('every option of the program is in this table, and no other', () => {
   );
 });
 
-for (const [option, { key, value, other, fallback, bad }] of Object.entries(CASES)) {
+for (const [option, { key, value, other, fallback, bad, partner }] of Object.entries(CASES)) {
   const [text, parsed] = value;
   const [otherText, otherParsed] = other;
   const flag = text === null ? [option] : [option, text];
+  const beside = (given: string | null) => (partner === undefined ? [] : [`${partner}=${given}`]);
 
   describe(option, () => {
     test('is read from its flag', () => {
-      assert.deepEqual(parse(...flag)[key], parsed);
-      if (text !== null) assert.deepEqual(parse(`${option}=${text}`)[key], parsed);
+      assert.deepEqual(parse(...flag, ...beside(text))[key], parsed);
+      if (text !== null) assert.deepEqual(parse(`${option}=${text}`, ...beside(text))[key], parsed);
     });
 
     test('is read from its variable', (t) => {
       setVariable(t, variableOf(option), otherText);
-      assert.deepEqual(parse()[key], otherParsed);
+      assert.deepEqual(parse(...beside(otherText))[key], otherParsed);
     });
 
     test('the flag wins over the variable', (t) => {
       setVariable(t, variableOf(option), otherText);
-      assert.deepEqual(parse(...flag)[key], parsed);
+      assert.deepEqual(parse(...flag, ...beside(text))[key], parsed);
     });
 
     if (fallback !== undefined) {
@@ -314,6 +348,13 @@ for (const off of ['false', '0', '']) {
 test('a switch whose variable is neither on nor off is refused', (t) => {
   setVariable(t, 'WUNDERPROXY_S3_PATH_STYLE', 'yes');
   refused(ARGUMENTS, /WUNDERPROXY_S3_PATH_STYLE=yes: expected true or false/);
+});
+
+test('certificates and keys add up, and must be as many', () => {
+  const { tlsCert, tlsKey } = parse('--tls-cert=a', '--tls-key=b', '--tls-cert=c,d', '--tls-key=e', '--tls-key=f');
+  assert.deepEqual({ tlsCert, tlsKey }, { tlsCert: ['a', 'c', 'd'], tlsKey: ['b', 'e', 'f'] });
+  refused(['--tls-cert=a', '--tls-cert=b', '--tls-key=c', ...ARGUMENTS], /--tls-cert and --tls-key .* 2 and 1/);
+  refused(['--tls-key=c', ...ARGUMENTS], /--tls-cert and --tls-key .* 0 and 1/);
 });
 
 describe('the manager API', () => {

@@ -5,7 +5,7 @@ import type { Config } from '../config.ts';
 import { parseEnvironmentFile } from '../environment-file.ts';
 import { messageOf } from '../errors.ts';
 import { createLogger, dieLoudly } from '../log.ts';
-import type { FromManager, ToManager } from '../messages.ts';
+import type { CertificateInfo, FromManager, ToManager } from '../messages.ts';
 import { Adoption } from './adoption.ts';
 import { createApi } from './api.ts';
 import { Containers } from './containers.ts';
@@ -68,6 +68,7 @@ class Manager {
   readonly #stopping = new AbortController();
   readonly #recent = new Recent();
   #primaryHeap = 0;
+  #certificates: CertificateInfo[] = [];
 
   static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
     return new Manager(message, await openStore(message.config, log));
@@ -100,6 +101,7 @@ class Manager {
       store: store.name,
       primaryHeap: () => this.#primaryHeap,
       recent: () => this.#recent.slices,
+      certificates: () => this.#certificates,
     };
     const api = createApi({
       control: this.#control,
@@ -144,6 +146,9 @@ class Manager {
         return this.#traffic.receiveWorkers(message.workers);
       case 'stats':
         return this.#traffic.receiveStats(message.worker, message.stats);
+      case 'certificates':
+        this.#certificates = message.certificates;
+        return;
       case 'pulse':
         this.#primaryHeap = message.heapUsed;
         return;

@@ -5,7 +5,7 @@ import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { RecentSlice } from './recent.ts';
 import { formatHostPort } from '../units.ts';
-import type { ConnectionStates, WorkerInfo } from '../messages.ts';
+import type { CertificateInfo, ConnectionStates, WorkerInfo } from '../messages.ts';
 
 /** One container in `/status`. Times are ISO 8601. */
 export interface ContainerStatus {
@@ -24,6 +24,21 @@ export interface ContainerStatus {
   DrainDeadline: string | null;
   /** The container's own time: from dispatch to the last byte of its response. */
   Latency: LatencySummary;
+}
+
+/** One certificate in `/status`. */
+export interface CertificateStatus {
+  Names: string[];
+  /** The file, or `acme`. */
+  Source: string;
+  Issuer: string;
+  /** ISO 8601; null when the file could never be read. */
+  NotBefore: string | null;
+  NotAfter: string | null;
+  /** Whole days, rounded down. */
+  DaysLeft: number | null;
+  /** Null: all is well. */
+  Problem: string | null;
 }
 
 /** `/status`: the original's keys first, then ours. */
@@ -60,7 +75,7 @@ export interface Status {
   Buffers: { MemoryBytes: number; SpoolBytes: number; SpoolFiles: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
-  Certificates: [];
+  Certificates: CertificateStatus[];
   History: Deployment[];
 }
 
@@ -73,6 +88,7 @@ export interface About {
   /** Bytes, of the primary. */
   primaryHeap: () => number;
   recent: () => readonly RecentSlice[];
+  certificates: () => CertificateInfo[];
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -113,7 +129,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
     }),
     Peers: [],
-    Certificates: [],
+    Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };
 }
@@ -138,6 +154,27 @@ export function containerStatus(container: Container, { traffic }: Control): Con
     DrainDeadline: container.drain && iso(container.drain.deadline),
     Latency: summarize(counts.latency),
   };
+}
+
+const DAY = 86_400_000;
+
+function certificateStatus(info: CertificateInfo, now: number): CertificateStatus {
+  const { names, source, issuer, notBefore, notAfter, problem } = info;
+  const known = notAfter !== 0;
+  return {
+    Names: names,
+    Source: source,
+    Issuer: issuer,
+    NotBefore: known ? iso(notBefore) : null,
+    NotAfter: known ? iso(notAfter) : null,
+    DaysLeft: known ? Math.floor((notAfter - now) / DAY) : null,
+    Problem: problem ?? (known ? validityProblem(notBefore, notAfter, now) : null),
+  };
+}
+
+function validityProblem(notBefore: number, notAfter: number, now: number): string | null {
+  if (now > notAfter) return 'it has expired';
+  return now < notBefore ? 'it is not valid yet' : null;
 }
 
 function iso(ms: number): string {

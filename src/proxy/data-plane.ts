@@ -1,5 +1,5 @@
 import type { Logger } from '../log.ts';
-import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
+import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
 import { trustIn } from './headers.ts';
 import { Listener } from './listener.ts';
@@ -54,16 +54,24 @@ export class DataPlane {
       },
       tunnelTimeout: timeouts.tunnel,
       trust: trustIn(config.trustedProxies),
+      https: { port: config.https.port, plainPaths: new Set(config.https.plainPaths) },
+      hsts: config.https.hsts,
       log,
     };
-    this.#listener = new Listener(timeouts, limits, sweeper, {
-      serve: (exchange) => void serve(exchange, context),
-      refuse: (exchange, code) => void refuse(exchange, code, context),
-      onEmpty: () => {
-        this.#sendStats();
-        onDone();
+    this.#listener = new Listener(
+      timeouts,
+      limits,
+      sweeper,
+      {
+        serve: (exchange) => void serve(exchange, context),
+        refuse: (exchange, code) => void refuse(exchange, code, context),
+        onEmpty: () => {
+          this.#sendStats();
+          onDone();
+        },
       },
-    });
+      config.tls,
+    );
     this.#version = route.version;
     this.#router.update(route);
   }
@@ -71,7 +79,7 @@ export class DataPlane {
   /** Accepts connections from now on and says so. */
   async listen(): Promise<void> {
     this.#checkSpool();
-    await this.#listener.listen(this.#config.proxyFd);
+    await this.#listener.listen(this.#config.proxyFd, this.#config.tlsFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
     this.#send({ type: 'listening' });
   }
@@ -92,6 +100,11 @@ export class DataPlane {
     // First, so that whoever learns that the route is in force already has counts from after the switch.
     this.#sendStats();
     this.#send({ type: 'routed', version: route.version });
+  }
+
+  /** For handshakes from now on. */
+  setTls(material: TlsMaterial): void {
+    this.#listener.setTls(material);
   }
 
   cut(id: string): void {

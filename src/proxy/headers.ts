@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
-import type { Client, RequestHead } from './exchange.ts';
+import type { Client, RequestHead, ResponseHead } from './exchange.ts';
 import { isFieldValue, listOf, lowerCaseName, trimWhitespace } from './http1-head.ts';
 
 /*
@@ -60,6 +60,13 @@ export function requestId(head: RequestHead, client: Client, trust: Trust): stri
     if (given.length === 1 && given[0] !== undefined && REQUEST_ID.test(given[0])) return given[0];
   }
   return randomUUID();
+}
+
+/** Whether the client's own connection is secure: to us, or to the trusted peer that passes its request on. */
+export function isSecure(head: RequestHead, client: Client, trust: Trust): boolean {
+  if (client.scheme === 'https') return true;
+  if (client.address === null || !trust(client.address)) return false;
+  return listOf(valuesOf(head, 'x-forwarded-proto').at(-1) ?? '').at(-1) === 'https';
 }
 
 /** What `requestFields` is to write beside what came from the client. */
@@ -220,6 +227,15 @@ function mediaType(value: string): string {
 function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {
   if (!connection.some((option) => names.includes(option))) return fields;
   return fields.filter((_, i) => !connection.includes(names[i >> 1] ?? ''));
+}
+
+const HSTS = 'strict-transport-security';
+
+/** A response over a secure connection with our Strict-Transport-Security in place of the application's. */
+export function withHsts(head: ResponseHead, value: string): ResponseHead {
+  const { fields } = head;
+  const others = fields.filter((_, i) => (fields[i - (i % 2)] ?? '').toLowerCase() !== HSTS);
+  return { ...head, fields: [...others, 'Strict-Transport-Security', value] };
 }
 
 /** Fields of an interim response (1xx): as `responseFields`, but without a date. Null when they are not valid. */

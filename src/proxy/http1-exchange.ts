@@ -28,6 +28,8 @@ export interface ExchangeConnection {
   onExchangeEnd(keepAlive: boolean): void;
   /** Lets go of the socket for a tunnel. */
   hijack(): void;
+  /** Breaks the connection in a way that can't be taken for an orderly end. */
+  reset(): void;
 }
 
 /** Bodies up to this many bytes go out in one write with their head: cheaper than a vectored write. */
@@ -245,9 +247,7 @@ export class Http1Exchange implements Exchange, BodySource {
   abort(): void {
     if (this.over) return;
     // Where only the connection's end tells the body's end, an orderly end would make it look whole.
-    // Unix sockets have no reset, and Node throws when asked for one.
-    const unmarked = this.status !== 0 && this.#left === null && !this.#chunked;
-    if (unmarked && this.client.address !== null) this.#socket.resetAndDestroy();
+    if (this.status !== 0 && this.#left === null && !this.#chunked) this.#connection.reset();
     else this.#socket.destroy();
     this.onClientGone();
   }

@@ -22,7 +22,18 @@ export interface Http1Host {
   /** Answers what is not a valid request; the connection closes after it. */
   refuse(exchange: Exchange, code: ErrorCode): void;
   onState(from: ConnectionState | null, to: ConnectionState | null): void;
-  onClosed(connection: Http1Connection): void;
+  onClosed(connection: ClientConnection): void;
+}
+
+/** A client connection as its listener sees it, whatever is spoken on it. */
+export interface ClientConnection extends Watched {
+  readonly client: Client;
+  /** Null once it is closed. */
+  readonly state: ConnectionState | null;
+  /** Ends it as soon as nothing is lost by that. */
+  retire(): void;
+  /** Ends it at once. */
+  destroy(): void;
 }
 
 /** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
@@ -57,9 +68,10 @@ const UNREADABLE: Http1Head = {
  * Bytes that arrive before it is their turn (pipelined requests) are held, at most one read's worth: then the socket is
  * paused.
  */
-export class Http1Connection implements ExchangeConnection, Watched {
+export class Http1Connection implements ExchangeConnection, ClientConnection {
   readonly client: Client;
   readonly #socket: Socket;
+  readonly #accepted: Socket;
   readonly #host: Http1Host;
   #state: ConnectionState | null = 'new';
   #exchange: Http1Exchange | null = null;
@@ -69,9 +81,13 @@ export class Http1Connection implements ExchangeConnection, Watched {
   /** When this connection has waited long enough in its present state, in ms since the epoch. */
   #deadline: number;
 
-  /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
-  constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http1Host) {
+  /**
+   * @param socket to speak on; `accepted` is the one below it when that is TLS, else the same
+   * @param address the client's, without an IPv4-mapped prefix; null behind a unix socket
+   */
+  constructor(socket: Socket, accepted: Socket, address: string | null, scheme: Client['scheme'], host: Http1Host) {
     this.#socket = socket;
+    this.#accepted = accepted;
     this.#host = host;
     const { localAddress, localPort } = socket;
     this.client = {
@@ -85,8 +101,8 @@ export class Http1Connection implements ExchangeConnection, Watched {
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
     socket.on('timeout', () => this.#exchange?.giveUp('write_timeout'));
-    // What went wrong is of no interest; that it is over is told by 'close'.
-    socket.on('error', () => {});
+    // What went wrong is of no interest; that it is over is told by 'close'. TLS sockets don't end by themselves.
+    socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#onClose());
   }
 
@@ -109,6 +125,12 @@ export class Http1Connection implements ExchangeConnection, Watched {
   }
 
   destroy(): void {
+    this.#socket.destroy();
+  }
+
+  reset(): void {
+    // Unix sockets have no reset, and Node throws when asked for one; TLS has none of its own.
+    if (this.client.address !== null) this.#accepted.resetAndDestroy();
     this.#socket.destroy();
   }
 

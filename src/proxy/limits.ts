@@ -27,6 +27,6 @@ export function refusal(exchange: Exchange, limits: RequestLimits): ErrorCode | 
 }
 
 /** A host without its port, in lower case. */
-function hostName(host: string): string {
+export function hostName(host: string): string {
   return host.replace(/:\d+$/, '').toLowerCase();
 }

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import { describeError, type ErrorCode } from '../errors.ts';
 import type { Exchange, RequestHead, ResponseHead } from './exchange.ts';
-import { httpDate } from './headers.ts';
+import { httpDate, withHsts } from './headers.ts';
 
 /** Seconds after which a client may try again when no container is in service: the next switch is usually near. */
 const RETRY_AFTER = 5;
@@ -17,12 +17,15 @@ const CONTENT_TYPES: Record<Format, string> = {
   text: 'text/plain; charset=utf-8',
 };
 
-/** Answers with an error from the catalogue, when an answer is still possible; else breaks the connection. */
-export function respondWithError(exchange: Exchange, code: ErrorCode): void {
+/**
+ * Answers with an error from the catalogue, when an answer is still possible; else breaks the connection. `hsts` goes into
+ * the answer unless it is null.
+ */
+export function respondWithError(exchange: Exchange, code: ErrorCode, hsts: string | null = null): void {
   if (exchange.over) return;
   if (exchange.status !== 0) return exchange.abort();
   const { head, body } = errorResponse(exchange.head, exchange.id, code, Date.now());
-  exchange.reply(head, body);
+  exchange.reply(hsts === null ? head : withHsts(head, hsts), body);
 }
 
 /** An error as an HTTP response. It says who answers and the request's id, never an address or a stack. */

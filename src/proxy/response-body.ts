@@ -15,7 +15,7 @@ export interface ResponseSource {
 
 /** A container's response: filled by the dispatch stage as it arrives, emptied by `deliver`. */
 export class UpstreamResponse {
-  readonly head: ResponseHead;
+  head: ResponseHead;
   /** See headers.ts: not to be buffered. */
   readonly live: boolean;
   readonly source: ResponseSource;

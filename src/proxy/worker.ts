@@ -26,6 +26,9 @@ process.on('message', (message: ToWorker) => {
     case 'route':
       plane?.setRoute(message.route);
       break;
+    case 'tls':
+      plane?.setTls(message.material);
+      break;
     case 'cut':
       plane?.cut(message.id);
       break;

@@ -77,7 +77,7 @@ test('a body larger than any buffer arrives whole, chunked or with a length', as
   });
   await worker.switchTo(upstream.target);
   for (const path of ['/length', '/chunked']) {
-    const response = await fetch(`http://127.0.0.1:${worker.port}${path}`);
+    const response = await fetch(`http://127.0.0.1:${worker.plainPort}${path}`);
     const hash = createHash('sha256');
     for await (const chunk of response.body ?? []) hash.update(chunk as Uint8Array);
     assert.equal(hash.digest('hex'), createHash('sha256').update(data).digest('hex'));

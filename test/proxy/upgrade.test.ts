@@ -80,7 +80,7 @@ test('one direction of a tunnel may end before the other', async (t) => {
 });
 
 for (const [who, reset] of [
-  ['client', (client: RawClient) => void client.socket.resetAndDestroy()],
+  ['client', (client: RawClient) => void client.reset()],
   ['container', (_: RawClient, upstream: RawUpstream) => upstream.sockets.forEach((s) => void s.resetAndDestroy())],
 ] as const) {
   test(`a tunnel that the ${who} resets ends on both sides`, async (t) => {
