@@ -9,7 +9,8 @@ import { type Held, type Job, type Load, type LoadResult, type Reply, type Targe
 
 /** Not counted at the beginning of a window, in ms: connections are being opened then. */
 const LEAD = 200;
-const CONNECTION_LIMIT = 20_000;
+/** For a connection on which nothing happens, in ms. */
+const CONNECTION_LIMIT = 10_000;
 /** So many connections are opened at a time when many are to be held. */
 const OPENING = 64;
 
@@ -131,16 +132,13 @@ async function holdOne(target: Target, path: string): Promise<boolean> {
   socket.on('error', () => {});
   socket.on('close', () => held.delete(socket));
   socket.write(requestText(path, 'keep-alive'));
-  try {
-    const [data] = (await once(socket, 'data')) as [Buffer];
-    socket.setTimeout(0);
-    // Small answers come in one piece on loopback; a remainder is read and forgotten.
-    socket.resume();
-    held.add(socket);
-    return data.toString('latin1', 0, 12) === 'HTTP/1.1 200';
-  } catch {
-    return false;
-  }
+  const data = await Promise.race([once(socket, 'data').catch(() => []), closed(socket).then(() => [])]);
+  if (!(data[0] as Buffer | undefined)?.toString('latin1').startsWith('HTTP/1.1 200')) return false;
+  socket.setTimeout(0);
+  // Small answers come in one piece on loopback; a remainder is read and forgotten.
+  socket.resume();
+  if (!socket.destroyed) held.add(socket);
+  return !socket.destroyed;
 }
 
 async function release(): Promise<null> {

@@ -173,7 +173,8 @@ async function main(folder: string, cleanup: Cleanup): Promise<void> {
       await withCleanup(async (own) => measure(each, starter(own, tlsFiles), own));
     }
   }
-  console.log(overview(results, CPU, reference));
+  const table = overview(results, CPU, reference);
+  if (table !== '') console.log(table);
   if (values.json !== undefined) {
     const record = { ...machine, node: process.version, workers, rounds, seconds, quick, reference, versions, results };
     writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
