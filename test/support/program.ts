@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Answer, type Call, type ListenText, send } from './http.ts';
 import { type Cleanup, descendantsOf, killIfThere, type RunningProcess, spawnForTest } from './processes.ts';
 
-const bin = join(import.meta.dirname, '../../bin/wunderproxy');
+const ownBin = join(import.meta.dirname, '../../bin/wunderproxy');
 
 const READY_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 30_000;
@@ -20,6 +20,8 @@ export interface ProgramOptions {
   env?: Record<string, string>;
   /** Default: a fresh folder, removed after the test. */
   stateDir?: string;
+  /** Default: this tree's. */
+  bin?: string;
 }
 
 /** A line of the program's log. */
@@ -88,7 +90,7 @@ export class TestProgram {
   #stderr = '';
 
   /** Use startProgram or runProgram. */
-  constructor(t: Cleanup, { args, env = {}, stateDir }: ProgramOptions) {
+  constructor(t: Cleanup, { args, env = {}, stateDir, bin = ownBin }: ProgramOptions) {
     const state = stateDir ?? mkdtempSync(join(tmpdir(), 'state-'));
     const given = (option: string) => args.some((arg) => arg === option || arg.startsWith(`${option}=`));
     const defaults = { '--proxy': '127.0.0.1:0', '--tls': '127.0.0.1:0', '--api': '127.0.0.1:0', '--state-dir': state };
