@@ -38,6 +38,18 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_PROMTOOL',
     load: async () => (await import('./support/promtool-service.ts')).promtoolService,
   },
+  curl: {
+    usedThrough: ['test/support/curl.ts'],
+    packages: ['curl'],
+    givenBy: 'TEST_CURL',
+    load: async () => (await import('./support/curl-service.ts')).curlService,
+  },
+  ACME: {
+    usedThrough: ['test/support/pebble.ts'],
+    packages: ['pebble'],
+    givenBy: 'TEST_PEBBLE',
+    load: async () => (await import('./support/pebble-service.ts')).pebbleService,
+  },
   Docker: {
     usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],
@@ -46,6 +58,18 @@ const PARTS: Record<string, Part> = {
       const module: string = './support/docker-service.ts';
       return ((await import(module)) as { dockerService: Service }).dockerService;
     },
+  },
+  Chromium: {
+    usedThrough: ['test/support/browser.ts'],
+    packages: ['chromium'],
+    givenBy: 'TEST_CHROMIUM',
+    load: async () => (await import('./support/browser.ts')).chromium,
+  },
+  'HTTP/2 clients': {
+    usedThrough: ['test/support/http2-tools.ts'],
+    packages: ['nghttp2-client', 'curl'],
+    givenBy: 'TEST_HTTP2_CLIENTS',
+    load: async () => (await import('./support/http2-tools.ts')).http2Tools,
   },
 };
 
@@ -126,7 +150,7 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
   const lacking = new Map<string, string>();
   for (const [name, part] of Object.entries(PARTS)) {
     if (!files.some((file) => name in neededParts(file))) continue;
-    const reason = await obtain(part, join(dir, name.toLowerCase()), started);
+    const reason = await obtain(part, join(dir, name.toLowerCase().replaceAll('/', '')), started);
     if (reason !== null) lacking.set(name, reason);
   }
   for (const [name, reason] of lacking) say(`# no ${name}: ${reason}`);
