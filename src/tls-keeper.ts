@@ -9,6 +9,8 @@ import type { TlsConfig } from './tls-options.ts';
 const WATCH_INTERVAL = 2_000;
 /** How long (ms) one key may protect session tickets: who steals it can read the sessions that it was used for. */
 const TICKET_KEY_LIFE = 12 * 3_600_000;
+/** From so long (ms) before its end on a certificate is warned of: what renews them by itself begins earlier. */
+const LAST_DAYS = 14 * 86_400_000;
 /** Name, HMAC key and AES key of a ticket, as Node's `ticketKeys` wants them. */
 const TICKET_KEY_BYTES = 48;
 
@@ -82,7 +84,10 @@ export class TlsKeeper {
     setInterval(() => {
       if (this.#waiting === 0) this.#enqueue(() => this.#look());
     }, WATCH_INTERVAL).unref();
-    setInterval(() => this.#changeTicketKey(), TICKET_KEY_LIFE).unref();
+    setInterval(() => {
+      this.#changeTicketKey();
+      this.#warnOfDates();
+    }, TICKET_KEY_LIFE).unref();
   }
 
   /** Reads the files again, whether they have changed or not. */
@@ -145,7 +150,9 @@ export class TlsKeeper {
     const now = Date.now();
     for (const { info } of this.#fromFiles) {
       const { source: file, notBefore, notAfter } = info;
-      if (now > notAfter) this.#log.warn({ file, notAfter: iso(notAfter) }, 'a certificate has expired');
+      const left = notAfter - now;
+      if (left < 0) this.#log.warn({ file, notAfter: iso(notAfter) }, 'a certificate has expired');
+      else if (left < LAST_DAYS) this.#log.warn({ file, notAfter: iso(notAfter) }, 'a certificate is about to expire');
       if (now < notBefore) this.#log.warn({ file, notBefore: iso(notBefore) }, 'a certificate is not valid yet');
     }
   }

@@ -114,14 +114,22 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('header_timeout');
-    else this.#socket.destroy();
+    if (this.#lingering || this.#exchange !== null) this.#socket.destroy();
+    else if (this.#state === 'active') this.#refuse('header_timeout');
+    else this.#closeIdle();
   }
 
   /** Closes an idle connection at once; one whose first request may be on its way gets a moment. */
   retire(): void {
-    if (this.#state === 'idle') this.#socket.destroy();
+    if (this.#state === 'idle') this.#closeIdle();
     else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, Date.now() + FIRST_REQUEST_GRACE);
+  }
+
+  /** RFC 8446 section 6.1: TLS must say that it ends, else the end may be an attacker's. */
+  #closeIdle(): void {
+    this.#lingering = true;
+    this.#deadline = Date.now() + LINGER;
+    this.#socket.destroySoon();
   }
 
   destroy(): void {

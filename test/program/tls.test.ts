@@ -72,6 +72,17 @@ test('requests over TLS reach the application, and the program says where and wi
   for (const said of [text, JSON.stringify(program.log)]) assert.equal(said.includes(secret.slice(0, 24)), false);
 });
 
+test('a certificate that ends within days is warned of in the log', async (t) => {
+  const shop = workshop(t);
+  const ending = issue({ names: [HOST], notAfter: new Date(Date.now() + 5.5 * 86_400_000) });
+  const folder = privateFolder(t);
+  const program = await startProgram(t, { args: argsFor(shop, writePair(folder, 'ending', ending)) });
+  const line = await program.waitForLog(({ msg }) => msg === 'a certificate is about to expire');
+  assert.deepEqual([line.level, line.file], ['warn', join(folder, 'ending.crt')]);
+  const [certificate] = (await statusOf(program)).Certificates;
+  assert.deepEqual([certificate?.Problem, certificate?.DaysLeft], [null, 5]);
+});
+
 test('an expired certificate is served, with a warning in the log and in the status', async (t) => {
   const shop = workshop(t);
   const expired = issue({ names: [HOST], notAfter: new Date(Date.now() - 3 * 86_400_000 - 60_000) });

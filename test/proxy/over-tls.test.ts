@@ -8,6 +8,7 @@ await import('./buffering.test.ts');
 await import('./failures.test.ts');
 await import('./lifecycle.test.ts');
 await import('./responses.test.ts');
+await import('./soak.test.ts');
 await import('./timers.test.ts');
 await import('./upgrade.test.ts');
 await import('../wire/attack-responses.test.ts');

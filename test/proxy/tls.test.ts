@@ -302,3 +302,45 @@ test('a worker that retires closes handshakes that do not come on, and ends', as
   worker.send({ type: 'retire', timeoutMs: 20_000, keepIdle: false });
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
+
+/** Types of the TLS records (RFC 5246 section 6.2.1) that a worker sent on one connection, passed on to `client`. */
+async function recordsTo(t: TestContext, port: number, client: (relay: number) => Promise<void>): Promise<number[]> {
+  const chunks: Buffer[] = [];
+  const relay = net.createServer((near) => {
+    const far = net.connect(port, '127.0.0.1').on('error', () => {});
+    near.on('error', () => {}).pipe(far);
+    far.on('data', (chunk: Buffer) => chunks.push(chunk)).pipe(near);
+    far.on('close', () => near.destroy());
+  });
+  relay.listen(0, '127.0.0.1');
+  t.after(() => relay.close());
+  await once(relay, 'listening');
+  await client((relay.address() as net.AddressInfo).port);
+  const bytes = Buffer.concat(chunks);
+  const types: number[] = [];
+  for (let at = 0; at + 5 <= bytes.length; at += 5 + bytes.readUInt16BE(at + 3)) types.push(bytes[at] ?? 0);
+  return types;
+}
+
+test('an idle connection is closed with the alert that says so, an unfinished response without', async (t) => {
+  const upstream = await Upstream.start(t, (request, response) => {
+    if (request.url === '/') return void response.end('ok');
+    response.writeHead(200, { 'content-length': 10 });
+    response.write('half', () => response.destroy());
+  });
+  const flags = ['--keep-alive-timeout=300ms'];
+  const worker = await TestWorker.start(t, { route: { active: upstream.target }, tls: testMaterial(), flags });
+  const [ALERT, DATA] = [21, 23];
+  for (const [path, last] of [
+    ['/', ALERT],
+    ['/half', DATA],
+  ] as const) {
+    const types = await recordsTo(t, worker.tlsPort, async (port) => {
+      const client = await RawClient.connectSecurely(t, port, { maxVersion: 'TLSv1.2' });
+      client.send(GET.replace('/', path));
+      await client.until(/ok$|half$/);
+      await client.closed;
+    });
+    assert.equal(types.at(-1), last, path);
+  }
+});

@@ -195,10 +195,28 @@ const accepted = new WeakMap<net.Socket, net.Socket>();
 /** A connection on which nothing was read yet: over TLS when the tests run over TLS. */
 export async function openSocket(t: TestContext, port: number, options: SocketOptions = {}): Promise<net.Socket> {
   if (overTls) return openSecurely(t, port, options, {});
-  const socket = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
+  const socket = dial(port, options);
   t.after(() => socket.destroy());
   await once(socket, 'connect');
   return socket;
+}
+
+/** A connection that is just being made, for the caller to end: over TLS when the tests run over TLS. */
+export function dial(port: number, options: SocketOptions = {}): net.Socket {
+  const below = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
+  return overTls ? secure(below, {}) : below;
+}
+
+function secure(below: net.Socket, options: tls.ConnectionOptions): tls.TLSSocket {
+  const ca = testMaterial().certificates.map(({ cert }) => cert);
+  const socket = tls.connect({ socket: below, servername: TEST_HOST, ca, ...options });
+  accepted.set(socket, below);
+  return socket;
+}
+
+/** Breaks a connection that was made here with a reset. */
+export function reset(socket: net.Socket): void {
+  (accepted.get(socket) ?? socket).resetAndDestroy();
 }
 
 async function openSecurely(
@@ -208,9 +226,7 @@ async function openSecurely(
   more: tls.ConnectionOptions,
 ): Promise<tls.TLSSocket> {
   const below = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
-  const ca = testMaterial().certificates.map(({ cert }) => cert);
-  const socket = tls.connect({ socket: below, servername: TEST_HOST, ca, ...more });
-  accepted.set(socket, below);
+  const socket = secure(below, more);
   t.after(() => socket.destroy());
   await once(socket, 'secureConnect');
   return socket;
@@ -257,7 +273,7 @@ export class RawClient {
 
   /** Breaks the connection with a reset. */
   reset(): void {
-    (accepted.get(this.socket) ?? this.socket).resetAndDestroy();
+    reset(this.socket);
   }
 
   send(text: string | Buffer): void {
