@@ -29,9 +29,11 @@ export interface ReceiverEvents {
 
 /**
  * Frames that ask for work and bring nothing, at once and per second: pings, settings, priorities, unknown ones, window
- * updates (those for which bytes went out are free). A browser sends some dozens.
+ * updates. A browser sends a few with each request, so that requests and bytes that go out earn some.
  */
 const IDLE_FRAMES = { most: 1_000, perSecond: 100 };
+const EARNED_BY_REQUEST = 4;
+const EARNED_BY_KIBIBYTE = 4;
 /** Settings may concern every stream. */
 const SETTINGS_COST = 10;
 
@@ -83,9 +85,14 @@ export class Http2Receiver {
     if (!this.#idleFrames.spend(cost)) throw new ConnectionError(H2_ERROR.ENHANCE_YOUR_CALM, 'too many idle frames');
   }
 
-  /** For bytes that went out a client may send updates of the windows: some for each kilobyte. */
+  /** So many bytes of bodies went out. */
   onSent(bytes: number): void {
-    this.#idleFrames.giveBack(bytes / 256);
+    this.#idleFrames.giveBack((bytes / 1_024) * EARNED_BY_KIBIBYTE);
+  }
+
+  /** A valid request was answered. */
+  onAnswered(): void {
+    this.#idleFrames.giveBack(EARNED_BY_REQUEST);
   }
 
   #onFrame(frame: Frame): void {

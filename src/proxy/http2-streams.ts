@@ -31,6 +31,9 @@ export const CONNECTION_WINDOW = 2 ** 20;
  */
 const RESETS = { most: 200, perSecond: 20 };
 
+/** Of a piece of a body for a stream that is gone, as a part of an idle frame. */
+const COST_OF_LATE_DATA = 1 / 4;
+
 const EMPTY = Buffer.alloc(0);
 
 /** What the streams of a connection need of it. */
@@ -40,13 +43,15 @@ export interface StreamsHost {
   /** Answers what is not a valid request, or counts one that was over before it could be served. */
   refuse(exchange: Exchange, code: ErrorCode): void;
   /** The client has sent something that only costs time. Throws ConnectionError when that is too often. */
-  spendIdleFrame(): void;
+  spendIdleFrame(cost?: number): void;
   /** Whether one more stream may be served. */
   admitStream(): boolean;
   /** A stream was opened, */
   onStream(): void;
   /** … or has ended. */
   onStreamEnd(): void;
+  /** A valid request was answered. */
+  onAnswered(): void;
   /** No stream is open, and all responses are with the kernel. */
   onIdle(): void;
 }
@@ -149,7 +154,11 @@ export class Http2Streams implements StreamConnection {
     this.#receiveWindow -= size;
     if (this.#receiveWindow < 0) throw new ConnectionError(H2_ERROR.FLOW_CONTROL_ERROR, 'more than the window allows');
     const exchange = this.#open.get(streamId);
-    if (exchange === undefined) return this.#return(size);
+    if (exchange === undefined) {
+      // A client may have much on its way when it learns that nobody wants it.
+      this.#host.spendIdleFrame(COST_OF_LATE_DATA);
+      return this.#return(size);
+    }
     exchange.receiveWindow -= size;
     if (exchange.requestEnded || exchange.receiveWindow < 0) {
       this.#return(size);
@@ -246,6 +255,7 @@ export class Http2Streams implements StreamConnection {
     this.#forget(exchange);
     // RFC 9113 section 8.1: the rest of the request is not wanted, and the response is whole.
     if (!exchange.requestEnded) this.#sender.send(rstStream(exchange.streamId, H2_ERROR.NO_ERROR));
+    if (exchange.head !== UNREADABLE) this.#host.onAnswered();
     this.#answered.push({ exchange, end: this.#sender.position });
   }
 

@@ -187,8 +187,8 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     this.#host.refuse(exchange, code);
   }
 
-  spendIdleFrame(): void {
-    this.#receiver.spendIdleFrame();
+  spendIdleFrame(cost?: number): void {
+    this.#receiver.spendIdleFrame(cost);
   }
 
   admitStream(): boolean {
@@ -203,6 +203,10 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
 
   onStreamEnd(): void {
     this.#host.onStreamEnd();
+  }
+
+  onAnswered(): void {
+    this.#receiver.onAnswered();
   }
 
   onIdle(): void {

@@ -39,7 +39,7 @@ async function answersOthers(t: TestContext, worker: TestWorker): Promise<void> 
 }
 
 /** Sends what `make` makes for each of 1, 3, 5, … in one go and in pieces, until the server has had enough. */
-async function flood(client: H2Client, make: (streamId: number) => Buffer, count = 5_000): Promise<void> {
+async function flood(client: H2Client, make: (streamId: number) => Buffer, count = 10_000): Promise<void> {
   for (let i = 0; i < count && !client.raw.socket.destroyed; i += 100) {
     client.send(...Array.from({ length: 100 }, (_, j) => make(2 * (i + j) + 1)));
     // Whoever floods does not wait for answers, but the server gets its turns.
@@ -66,6 +66,10 @@ describe('floods end the connection with ENHANCE_YOUR_CALM, others are served', 
     'acknowledgements of settings': () => frame('SETTINGS', ACK, 0),
     'priorities (CVE-2019-9513)': (id) => frame('PRIORITY', 0, id, Buffer.alloc(5)),
     'window updates': () => frame('WINDOW_UPDATE', 0, 0, uint32(1)),
+    'bodies of streams that are gone': (id) =>
+      id === 1
+        ? Buffer.concat([headers(1, request({ ':method': 'POST' }), 0), frame('RST_STREAM', 0, 1, uint32(8))])
+        : frame('DATA', 0, 1, 'x'),
     'unknown frames': () => frame(0xfa, 0, 0, ''),
   };
   for (const [name, make] of Object.entries(floods)) {
@@ -127,6 +131,16 @@ test('requests that are taken back in the same breath never reach the applicatio
     upstream.begun.map(({ url }) => url),
     ['/kept'],
   );
+});
+
+test('clients that send some idle frames with each request are served as long as they like', async (t) => {
+  const worker = await start(t, await answering(t));
+  const client = await H2Client.connect(t, worker);
+  for (let id = 1; id < 1_600; id += 2) {
+    const idle = [frame('PRIORITY', 0, id, Buffer.alloc(5)), frame('WINDOW_UPDATE', 0, id, uint32(1_000_000))];
+    client.send(headers(id, request(), END_STREAM), ...idle, frame('PING', 0, 0, ping));
+    assert.equal(await client.end(id), 'ended');
+  }
 });
 
 test('a browser that goes to another page may take back all of its requests', async (t) => {
