@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: wunderproxy as it comes next to what people would use instead, everything on this machine. All that
  * takes part in a case runs at once and has its turn in short windows, so that what else the machine does hits all alike;
- * the ratios are those of windows of the same round. ARCHITECTURE of it: cases.ts (what), load.ts (how), peers.ts (whom).
+ * the ratios are those of windows of the same round. cases.ts says what is measured, load.ts how, peers.ts next to whom.
  *
  *     npm run bench -- [--quick] [--case NAME]… [--peer NAME]… [--rounds N] [--seconds S] [--workers N]
  *                      [--json FILE] [--charts FOLDER]
@@ -184,4 +184,9 @@ async function main(folder: string, cleanup: Cleanup): Promise<void> {
   }
 }
 
-await withRunFolder(async (folder) => withCleanup(async (cleanup) => main(folder, cleanup)));
+try {
+  await withRunFolder(async (folder) => withCleanup(async (cleanup) => main(folder, cleanup)));
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 1;
+}
