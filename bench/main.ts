@@ -47,7 +47,10 @@ const workers = whole('workers', values.workers, availableParallelism());
 
 function whole(option: string, text: string | undefined, fallback: number): number {
   const number = Number(text ?? fallback);
-  if (!Number.isInteger(number) || number < 1) throw new Error(`--${option}: expected a whole number above 0`);
+  if (!Number.isInteger(number) || number < 1) {
+    console.error(`--${option}: expected a whole number above 0`);
+    process.exit(1);
+  }
   return number;
 }
 
