@@ -1,17 +1,17 @@
 /**
  * `npm run bench`: wunderproxy as it comes next to what people would use instead, everything on this machine. All that
  * takes part in a case runs at once and has its turn in short windows, so that what else the machine does hits all alike;
- * the ratios are those of windows of the same round. ARCHITECTURE of it: cases.ts (what), load.ts (how), peers.ts (whom).
+ * the ratios are those of windows of the same round. cases.ts says what is measured, load.ts how, peers.ts next to whom.
  *
  *     npm run bench -- [--quick] [--case NAME]… [--peer NAME]… [--rounds N] [--seconds S] [--workers N]
  *                      [--json FILE] [--charts FOLDER]
  *     npm run bench:base REVISION -- [the same]        this tree next to another revision of it
  */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { issue, writePair } from '../test/support/certificates.ts';
 import type { Cleanup } from '../test/support/processes.ts';
 import { type Case, type CaseResult, type Contender, type Context, CPU, resultOf } from './case.ts';
@@ -47,7 +47,10 @@ const workers = whole('workers', values.workers, availableParallelism());
 
 function whole(option: string, text: string | undefined, fallback: number): number {
   const number = Number(text ?? fallback);
-  if (!Number.isInteger(number) || number < 1) throw new Error(`--${option}: expected a whole number above 0`);
+  if (!Number.isInteger(number) || number < 1) {
+    console.error(`--${option}: expected a whole number above 0`);
+    process.exit(1);
+  }
   return number;
 }
 
@@ -56,15 +59,13 @@ function say(line: string): void {
 }
 
 /** Installs what only the benchmarks need, as their own lock file says. */
-function installPackages(): void {
+async function installPackages(): Promise<void> {
   if (packagesInstalled()) return;
   say('npm ci in bench/: autocannon and the peers from npm');
-  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], {
-    cwd: import.meta.dirname,
-    stdio: ['ignore', 'ignore', 'inherit'],
-    timeout: 300_000,
+  const npm = promisify(execFile)('npm', ['ci', '--no-audit', '--no-fund'], { cwd: import.meta.dirname });
+  await npm.catch((error: unknown) => {
+    throw new Error('the packages of bench/package.json can not be installed', { cause: error });
   });
-  if (status !== 0) throw new Error('the packages of bench/package.json can not be installed');
 }
 
 function chosenCases(): Case[] {
@@ -85,9 +86,9 @@ function chosenCases(): Case[] {
 }
 
 /** Who is compared, and the name of whom the others are compared with. */
-function chosenSubjects(cleanup: Cleanup, folder: string): { subjects: Subject[]; reference: string } {
+async function chosenSubjects(cleanup: Cleanup, folder: string): Promise<{ subjects: Subject[]; reference: string }> {
   if (values.base !== undefined) {
-    const { commit, bin } = buildRevision(cleanup, values.base, folder);
+    const { commit, bin } = await buildRevision(cleanup, values.base, folder);
     const base = wunderproxy(`wunderproxy@${commit}`, bin);
     return { subjects: [base, wunderproxy('wunderproxy', ownBin)], reference: base.name };
   }
@@ -125,9 +126,9 @@ function tlsFilesIn(folder: string): NonNullable<Setup['tls']> {
 }
 
 async function main(folder: string, cleanup: Cleanup): Promise<void> {
-  installPackages();
+  await installPackages();
   const cases = chosenCases();
-  const { subjects: chosen, reference } = chosenSubjects(cleanup, folder);
+  const { subjects: chosen, reference } = await chosenSubjects(cleanup, folder);
   const tlsFiles = tlsFilesIn(folder);
   const load = new LoadProcess(cleanup);
   const results: CaseResult[] = [];
@@ -186,4 +187,9 @@ async function main(folder: string, cleanup: Cleanup): Promise<void> {
   }
 }
 
-await withRunFolder(async (folder) => withCleanup(async (cleanup) => main(folder, cleanup)));
+try {
+  await withRunFolder(async (folder) => withCleanup(async (cleanup) => main(folder, cleanup)));
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 1;
+}
