@@ -1,8 +1,10 @@
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
+import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
+import type { Launch } from './launcher.ts';
 import type { RecentSlice } from './recent.ts';
 import { formatHostPort } from '../units.ts';
 import type { ConnectionStates, WorkerInfo } from '../messages.ts';
@@ -21,9 +23,25 @@ export interface ContainerStatus {
   Requests: number;
   StartedAt: string | null;
   SwitchedAt: string | null;
+  /** Since when it drains. */
+  DrainSince: string | null;
   DrainDeadline: string | null;
   /** The container's own time: from dispatch to the last byte of its response. */
   Latency: LatencySummary;
+}
+
+/** A launch that runs. */
+export interface LaunchStatus {
+  Hash: string;
+  Revision: string;
+  By: string;
+  /** ISO 8601. */
+  StartedAt: string;
+  Phase: Launch['phase'];
+  /** What goes on, for people. */
+  Step: string;
+  /** What the health check has answered so far. */
+  Probes: readonly ProbeResult[];
 }
 
 /** `/status`: the original's keys first, then ours. */
@@ -45,7 +63,7 @@ export interface Status {
   StoreState: string;
   Active: ContainerStatus | null;
   Containers: ContainerStatus[];
-  Launches: { Hash: string; Revision: string; Step: string }[];
+  Launches: LaunchStatus[];
   Totals: {
     Requests: number;
     ConnectionsAccepted: number;
@@ -93,9 +111,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StoreState: control.environment.problem ?? 'Ok',
     Active: active && containerStatus(active, control),
     Containers: containers.all().map((container) => containerStatus(container, control)),
-    Launches: Array.from(deployments.launcher.running.values(), ({ hash, revision, step }) => {
-      return { Hash: hash, Revision: revision, Step: step };
-    }),
+    Launches: Array.from(deployments.launcher.running.values(), launchStatus),
     Totals: {
       Requests: totals.requests,
       ConnectionsAccepted: totals.connectionsAccepted,
@@ -118,6 +134,11 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
   };
 }
 
+function launchStatus({ hash, revision, by, startedAt, phase, step, probes }: Launch): LaunchStatus {
+  const at = iso(startedAt);
+  return { Hash: hash, Revision: revision, By: by, StartedAt: at, Phase: phase, Step: step, Probes: probes };
+}
+
 /** One container for `/status` and for JSON answers. */
 export function containerStatus(container: Container, { traffic }: Control): ContainerStatus {
   const counts = traffic.counts(container.id);
@@ -135,6 +156,7 @@ export function containerStatus(container: Container, { traffic }: Control): Con
     Requests: counts.requests,
     StartedAt: container.startedAt,
     SwitchedAt: container.switchedAt === null ? null : iso(container.switchedAt),
+    DrainSince: container.drain && iso(container.drain.since),
     DrainDeadline: container.drain && iso(container.drain.deadline),
     Latency: summarize(counts.latency),
   };

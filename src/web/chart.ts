@@ -1,0 +1,224 @@
+import { html, type Html, raw } from './html.ts';
+import { moment } from './format.ts';
+import { type Hour, type Mark, STEPS } from './recent-hour.ts';
+
+/** Height of a plot in px; widths are in percent, so that text keeps its size on every screen. */
+const PLOT = 132;
+/** Room below it for the time axis. */
+const AXIS = 18;
+/** Room above it for deploy marks. */
+const HEAD = 16;
+
+/** Plots are drawn in steps × thousandths and stretched; strokes and text are not. */
+const FULL = 1_000;
+
+/** One layer of a stack, or one line. `look` names its colour and pattern in page.css and views/patterns.eta. */
+export interface Series {
+  name: string;
+  look: string;
+  values: (number | null)[];
+}
+
+export interface TimeChart {
+  id: string;
+  /** What it shows, with its unit. */
+  title: string;
+  /** The same in a sentence with the most important numbers. */
+  description: string;
+  hour: Hour;
+  series: Series[];
+  kind: 'stack' | 'lines';
+  /** A number of the vertical axis with its unit. */
+  label: (value: number) => string;
+}
+
+/** A chart over the last hour. Its numbers also have to stand in a table: see `description`. */
+export function timeChart(chart: TimeChart): Html {
+  const { id, title, description, hour, series, kind, label } = chart;
+  const scale = kind === 'stack' ? linear(topOf(series)) : logarithmic(series);
+  const paths = kind === 'stack' ? stack(series, scale) : lines(series, scale);
+  const height = HEAD + PLOT + AXIS;
+  return html`<svg
+    class="chart"
+    id="${id}"
+    width="100%"
+    height="${height}"
+    role="img"
+    aria-labelledby="${id}-t ${id}-d"
+  >
+    <title id="${id}-t">${title}</title>
+    <desc id="${id}-d">${description}</desc>
+    ${scale.ticks.map((value) => grid(HEAD + (PLOT * (FULL - scale.y(value))) / FULL))}
+    <svg y="${HEAD}" width="100%" height="${PLOT}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
+      ${paths}
+    </svg>
+    ${scale.ticks.map((value) => text(HEAD + (PLOT * (FULL - scale.y(value))) / FULL - 3, label(value)))}
+    ${unknown(hour)}${timeAxis(hour)}${hour.marks.map((mark) => deployMark(mark, hour))}
+  </svg>`;
+}
+
+interface Scale {
+  ticks: number[];
+  /** Thousandths of the plot's height, from below. */
+  y(value: number): number;
+}
+
+/** From zero to a round number that is not below `top`. */
+function linear(top: number): Scale {
+  const max = niceCeiling(top);
+  return { ticks: [max / 2, max], y: (value) => Math.round((value / max) * FULL) };
+}
+
+/** Powers of ten around all values. */
+function logarithmic(series: Series[]): Scale {
+  const values = series.flatMap((each) => each.values).filter((value) => value !== null && value > 0) as number[];
+  const low = values.length === 0 ? 0 : Math.floor(Math.log10(Math.min(...values)));
+  const high = Math.max(low + 1, values.length === 0 ? 2 : Math.ceil(Math.log10(Math.max(...values))));
+  const y = (value: number) => Math.round(((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * FULL);
+  return { ticks: Array.from({ length: high - low }, (_, at) => 10 ** (low + at + 1)), y };
+}
+
+/** 1, 2 or 5 times a power of ten. */
+export function niceCeiling(value: number): number {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return ([1, 2, 5].find((step) => step * power >= value) ?? 10) * power;
+}
+
+function topOf(series: Series[]): number {
+  let top = 0;
+  for (let at = 0; at < STEPS; at++) top = Math.max(top, sumAt(series, at));
+  return top;
+}
+
+function sumAt(series: Series[], at: number): number {
+  return series.reduce((sum, { values }) => sum + (values[at] ?? 0), 0);
+}
+
+/** Every layer reaches down to the axis; the highest is painted first. */
+function stack(series: Series[], scale: Scale): Html {
+  const layers = series.flatMap(({ look, values }, index) => {
+    if (!values.some((value) => value !== null && value > 0)) return [];
+    let path = `M0 ${FULL}`;
+    let last = FULL;
+    for (let at = 0; at < STEPS; at++) {
+      const y = FULL - scale.y(sumAt(series.slice(0, index + 1), at));
+      if (y !== last) path += `H${at}V${y}`;
+      last = y;
+    }
+    return [`<path fill="url(#${look})" d="${path}H${STEPS}V${FULL}z"/>`];
+  });
+  return raw(layers.toReversed().join(''));
+}
+
+function lines(series: Series[], scale: Scale): Html {
+  const drawn = series.map(({ look, values }) => {
+    let path = '';
+    let pen = 'M';
+    values.forEach((value, at) => {
+      if (value === null) pen = 'M';
+      else {
+        path += `${pen}${at} ${FULL - scale.y(value)}H${at + 1}`;
+        pen = 'L';
+      }
+    });
+    return `<path class="line ${look}" vector-effect="non-scaling-stroke" d="${path}"/>`;
+  });
+  return raw(drawn.join(''));
+}
+
+function grid(y: number): Html {
+  return html`<line class="grid" x1="0" x2="100%" y1="${y.toFixed(1)}" y2="${y.toFixed(1)}" />`;
+}
+
+function text(y: number, label: string): Html {
+  return html`<text class="scale" x="2" y="${y.toFixed(1)}">${label}</text>`;
+}
+
+/** Says from when on there are numbers, when it is not the whole hour. */
+function unknown({ steps }: Hour): Html | null {
+  const first = steps.findIndex((step) => step !== null);
+  if (first === 0) return null;
+  if (first === -1) return html`<text class="none" x="50%" y="${HEAD + PLOT / 2}">No numbers yet</text>`;
+  return html`<rect class="unknown" fill="url(#unknown)" y="${HEAD}" width="${percentOf(first)}" height="${PLOT}" />`;
+}
+
+const TEN_MINUTES = 600_000;
+
+function timeAxis({ from, to }: Hour): Html[] {
+  const labels: Html[] = [];
+  for (let at = Math.ceil(from / TEN_MINUTES) * TEN_MINUTES; at <= to; at += TEN_MINUTES) {
+    const x = ((at - from) / (to - from)) * 100;
+    if (x < 4 || x > 96) continue;
+    const iso = new Date(at).toISOString();
+    const y = HEAD + PLOT + AXIS - 4;
+    labels.push(
+      html`<line
+          class="tick"
+          x1="${x.toFixed(2)}%"
+          x2="${x.toFixed(2)}%"
+          y1="${HEAD + PLOT}"
+          y2="${HEAD + PLOT + 4}"
+        /><text class="time" x="${x.toFixed(2)}%" y="${y}" data-time="${iso}">${iso.slice(11, 16)}</text>`,
+    );
+  }
+  return labels;
+}
+
+const LABEL_LENGTH = 14;
+
+function deployMark({ at, revision }: Mark, { from, to }: Hour): Html {
+  const share = (at - from) / (to - from);
+  const x = `${(share * 100).toFixed(2)}%`;
+  const label = revision.length > LABEL_LENGTH ? `${revision.slice(0, LABEL_LENGTH - 1)}…` : revision;
+  const anchor = share > 0.5 ? 'end' : 'start';
+  return html`<line class="mark" x1="${x}" x2="${x}" y1="0" y2="${HEAD + PLOT}" /><text
+      class="mark"
+      x="${x}"
+      y="10"
+      dx="${share > 0.5 ? -3 : 3}"
+      text-anchor="${anchor}"
+      >${label}</text
+    >`;
+}
+
+function percentOf(step: number): string {
+  return `${((step / STEPS) * 100).toFixed(2)}%`;
+}
+
+/** What a series looks like, beside its name. */
+export function legend(series: { name: string; look: string }[], kind: 'stack' | 'lines' = 'stack'): Html {
+  const swatch = (look: string) =>
+    kind === 'stack'
+      ? html`<svg
+          class="swatch"
+          width="16"
+          height="11"
+          viewBox="0 0 3 80"
+          preserveAspectRatio="none"
+          aria-hidden="true"
+        >
+          <rect width="3" height="80" fill="url(#${look})" />
+        </svg>`
+      : html`<svg class="swatch" width="22" height="10" aria-hidden="true">
+          <path class="line ${look}" d="M0 5H22" />
+        </svg>`;
+  return html`<ul class="legend">
+    ${series.map(({ name, look }) => html`<li>${swatch(look)} ${name}</li>`)}
+  </ul>`;
+}
+
+/** Deploy marks in words, for those who can't see them or want to know who. */
+export function marksInWords(marks: Mark[]): Html | null {
+  if (marks.length === 0) return null;
+  const words = marks.map(
+    ({ at, revision, event, by }) =>
+      html`<li>
+        ${moment(new Date(at).toISOString())} ${event === 'rollback' ? 'back to' : 'switched to'}
+        <b>${revision}</b>${by && html` by ${by}`}
+      </li>`,
+  );
+  return html`<ul class="marks" aria-label="Deployments of the last hour">
+    ${words}
+  </ul>`;
+}

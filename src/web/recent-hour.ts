@@ -1,0 +1,91 @@
+import type { JournalEntry } from '../manager/journal.ts';
+import type { RecentSlice } from '../manager/recent.ts';
+import type { Status } from '../manager/status.ts';
+
+/** The charts' time axis: an hour in steps of 30 s. */
+export const STEP = 30_000;
+export const STEPS = 120;
+
+/** Status classes from the bottom of the stack to its top. */
+export const CLASSES = ['2xx', '3xx', '1xx', '4xx', '5xx'] as const;
+export type StatusClass = (typeof CLASSES)[number];
+
+/** Connection states from the bottom of the stack to its top. */
+export const STATES = ['active', 'idle', 'new', 'hijacked'] as const;
+
+/** A deployment on the time axis. */
+export interface Mark {
+  /** Ms since the epoch. */
+  at: number;
+  revision: string;
+  event: string;
+  by: string;
+}
+
+/** One step of the time axis; rates are per second. Null: nothing is known of that time. */
+export interface Step {
+  rates: Record<StatusClass, number>;
+  states: Status['States'] | null;
+  p50: number;
+  p90: number;
+  p99: number;
+}
+
+/** The last hour as the charts show it. */
+export interface Hour {
+  /** Ms since the epoch. */
+  from: number;
+  to: number;
+  steps: (Step | null)[];
+  marks: Mark[];
+  /** Finished requests of the hour by status code. */
+  codes: Record<string, number>;
+}
+
+export function classOf(code: string): StatusClass {
+  const name = `${code[0]}xx` as StatusClass;
+  return CLASSES.includes(name) ? name : '5xx';
+}
+
+/** How many requests with codes of this class; without a class, of all. */
+export function countOf(codes: Record<string, number>, ofClass?: StatusClass): number {
+  let sum = 0;
+  for (const [code, count] of Object.entries(codes)) if (!ofClass || classOf(code) === ofClass) sum += count;
+  return sum;
+}
+
+/** Length of a slice of `Recent`, in seconds. */
+const SLICE_SECONDS = 10;
+
+export function hourOf(status: Status, journal: readonly JournalEntry[], host: string, now: number): Hour {
+  const to = Math.ceil(now / STEP) * STEP;
+  const from = to - STEPS * STEP;
+  const parts: RecentSlice[][] = Array.from({ length: STEPS }, () => []);
+  const codes: Record<string, number> = {};
+  for (const slice of status.Recent) {
+    // A slice is named by its end.
+    parts[Math.floor((Date.parse(slice.At) - 1 - from) / STEP)]?.push(slice);
+    for (const [code, count] of Object.entries(slice.StatusCodes)) codes[code] = (codes[code] ?? 0) + count;
+  }
+  return { from, to, steps: parts.map(stepOf), marks: marksOf(journal, host, from), codes };
+}
+
+function stepOf(slices: RecentSlice[]): Step | null {
+  if (slices.length === 0) return null;
+  const rates = { '1xx': 0, '2xx': 0, '3xx': 0, '4xx': 0, '5xx': 0 };
+  for (const { StatusCodes } of slices) {
+    for (const [code, count] of Object.entries(StatusCodes)) {
+      rates[classOf(code)] += count / (slices.length * SLICE_SECONDS);
+    }
+  }
+  const worst = (name: 'P50' | 'P90' | 'P99') => Math.max(...slices.map(({ Latency }) => Latency[name]));
+  return { rates, states: null, p50: worst('P50'), p90: worst('P90'), p99: worst('P99') };
+}
+
+/** Switches and rollbacks of this machine. */
+function marksOf(journal: readonly JournalEntry[], host: string, from: number): Mark[] {
+  return journal
+    .filter(({ Event, Outcome, Host }) => ['switch', 'rollback'].includes(Event) && Outcome === 'ok' && Host === host)
+    .map(({ Time, Event, By, Revision }) => ({ at: Date.parse(Time), revision: Revision, event: Event, by: By }))
+    .filter(({ at }) => at >= from);
+}

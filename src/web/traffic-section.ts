@@ -1,0 +1,138 @@
+import { STATUS_CODES } from 'node:http';
+import type { Status } from '../manager/status.ts';
+import { legend, marksInWords, type Series, timeChart } from './chart.ts';
+import * as format from './format.ts';
+import type { Html } from './html.ts';
+import { CLASSES, countOf, type Hour, STATES, type Step, STEP } from './recent-hour.ts';
+import { render } from './views.ts';
+
+const CLASS_WORDS = {
+  '1xx': '1xx switched or informed',
+  '2xx': '2xx answered',
+  '3xx': '3xx redirected',
+  '4xx': '4xx client errors',
+  '5xx': '5xx failed',
+};
+
+const STATE_WORDS = {
+  active: 'active: in a request',
+  idle: 'idle: kept open',
+  new: 'new: nothing sent yet',
+  hijacked: 'upgraded: tunnels',
+};
+
+/** Steps of 30 s in one row of the tables. */
+const ROW = 10;
+
+/** Requests by class and connections by state over the last hour. */
+export function trafficSection(status: Status, hour: Hour): Html {
+  const requests: Series[] = CLASSES.map((name) => {
+    return { name: CLASS_WORDS[name], look: `c${name[0]}`, values: valuesOf(hour, (step) => step.rates[name]) };
+  });
+  const failed: Series = { ...series(requests, 'c5') };
+  const connections: Series[] = STATES.map((name) => {
+    return {
+      name: STATE_WORDS[name],
+      look: `s-${name}`,
+      values: valuesOf(hour, (step) => step.states?.[name] ?? null),
+    };
+  });
+  const all = countOf(hour.codes);
+  const bad = countOf(hour.codes, '5xx');
+  return render('traffic', {
+    f: format,
+    status,
+    hour: { requests: all, failed: bad },
+    requestChart: timeChart({
+      id: 'chart-requests',
+      title: 'Requests per second in the last hour, by class of status code',
+      description: `${format.count(all)} requests, ${format.count(bad)} of them answered with 5xx. The numbers stand in the table below.`,
+      hour,
+      series: requests,
+      kind: 'stack',
+      label: format.rate,
+    }),
+    failedChart: timeChart({
+      id: 'chart-failed',
+      title: 'Answers with 5xx per second in the last hour, by a scale of their own',
+      description: `${format.count(bad)} answers with 5xx. The numbers stand in the table below.`,
+      hour: { ...hour, marks: [] },
+      series: [failed],
+      kind: 'stack',
+      label: format.rate,
+    }),
+    connectionChart: connections.some(({ values }) => values.some((value) => value !== null))
+      ? timeChart({
+          id: 'chart-connections',
+          title: 'Open client connections in the last hour, by state',
+          description: `Now ${statesInWords(status)}.`,
+          hour,
+          series: connections,
+          kind: 'stack',
+          label: format.count,
+        })
+      : null,
+    requestLegend: legend(requests.filter(({ values }) => values.some((value) => value !== null && value > 0))),
+    connectionLegend: legend(connections),
+    marks: marksInWords(hour.marks),
+    classes: CLASSES,
+    rows: rowsOf(hour),
+    codes: codesOf(status, hour),
+    states: STATES.map((name) => ({ name: STATE_WORDS[name], value: status.States[name] })),
+  });
+}
+
+function series(all: Series[], look: string): Series {
+  return all.find((each) => each.look === look) ?? { name: '', look, values: [] };
+}
+
+function valuesOf({ steps }: Hour, value: (step: Step) => number | null): (number | null)[] {
+  return steps.map((step) => step && value(step));
+}
+
+function statesInWords({ States }: Status): string {
+  return STATES.map((name) => `${format.count(States[name])} ${STATE_WORDS[name].split(':')[0]}`).join(', ');
+}
+
+interface Row {
+  at: string;
+  /** Per second, by class in the order of CLASSES; null: nothing is known of that time. */
+  rates: (number | null)[];
+  p50: number | null;
+  p99: number | null;
+}
+
+/** The charts' numbers in rows of five minutes, newest first. */
+export function rowsOf({ from, steps }: Hour): Row[] {
+  const rows: Row[] = [];
+  for (let at = 0; at < steps.length; at += ROW) {
+    const known = steps.slice(at, at + ROW).filter((step) => step !== null);
+    const mean = (values: number[]) => (known.length === 0 ? null : values.reduce((a, b) => a + b, 0) / known.length);
+    rows.push({
+      at: new Date(from + at * STEP).toISOString(),
+      rates: CLASSES.map((name) => mean(known.map((step) => step.rates[name]))),
+      p50: known.length === 0 ? null : Math.max(...known.map((step) => step.p50)),
+      p99: known.length === 0 ? null : Math.max(...known.map((step) => step.p99)),
+    });
+  }
+  return rows.filter(({ rates }) => rates.some((rate) => rate !== null)).toReversed();
+}
+
+interface CodeRow {
+  code: string;
+  name: string;
+  hour: number;
+  total: number;
+}
+
+function codesOf({ Totals }: Status, hour: Hour): CodeRow[] {
+  return Object.entries(Totals.StatusCodes)
+    .toSorted(([a], [b]) => Number(a) - Number(b))
+    .map(([code, total]) => {
+      return { code, name: nameOf(code), hour: hour.codes[code] ?? 0, total };
+    });
+}
+
+function nameOf(code: string): string {
+  return code === '499' ? 'Client went away' : (STATUS_CODES[code] ?? '');
+}
