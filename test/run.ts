@@ -41,6 +41,12 @@ const PARTS: Record<string, Part> = {
       return ((await import(module)) as { dockerService: Service }).dockerService;
     },
   },
+  Chromium: {
+    usedThrough: ['test/support/browser.ts'],
+    packages: ['chromium', 'fonts-dejavu-core'],
+    givenBy: 'TEST_CHROMIUM',
+    load: async () => (await import('./support/chromium-service.ts')).chromiumService,
+  },
 };
 
 /** No file takes this long unless it hangs. */

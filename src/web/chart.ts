@@ -3,14 +3,14 @@ import { moment } from './format.ts';
 import { type Hour, type Mark, STEPS } from './recent-hour.ts';
 
 /** Height of a plot in px; widths are in percent, so that text keeps its size on every screen. */
-const PLOT = 132;
+export const PLOT = 132;
 /** Room below it for the time axis. */
-const AXIS = 18;
+export const AXIS = 18;
 /** Room above it for deploy marks. */
 const HEAD = 16;
 
-/** Plots are drawn in steps × thousandths and stretched; strokes and text are not. */
-const FULL = 1_000;
+/** Plots are drawn in steps × half pixels and stretched to the width; strokes and text are not. */
+export const FULL = 264;
 
 /** One layer of a stack, or one line. `look` names its colour and pattern in page.css and views/patterns.eta. */
 export interface Series {
@@ -30,36 +30,54 @@ export interface TimeChart {
   kind: 'stack' | 'lines';
   /** A number of the vertical axis with its unit. */
   label: (value: number) => string;
+  /** A second chart below another one has no head, no marks and half the height. */
+  minor?: boolean;
 }
 
 /** A chart over the last hour. Its numbers also have to stand in a table: see `description`. */
 export function timeChart(chart: TimeChart): Html {
-  const { id, title, description, hour, series, kind, label } = chart;
+  const { id, title, description, hour, series, kind, label, minor = false } = chart;
   const scale = kind === 'stack' ? linear(topOf(series)) : logarithmic(series);
   const paths = kind === 'stack' ? stack(series, scale) : lines(series, scale);
-  const height = HEAD + PLOT + AXIS;
+  const head = minor ? 6 : HEAD;
+  const plot = minor ? PLOT / 3 : PLOT;
+  const place: Place = { head, plot, foot: head + plot };
+  const ticks = minor ? scale.ticks.slice(-1) : scale.ticks;
+  const yOf = (value: number) => head + (plot * (FULL - scale.y(value))) / FULL;
   return html`<svg
     class="chart"
     id="${id}"
     width="100%"
-    height="${height}"
+    height="${head + plot + (minor ? 2 : AXIS)}"
     role="img"
     aria-labelledby="${id}-t ${id}-d"
   >
     <title id="${id}-t">${title}</title>
     <desc id="${id}-d">${description}</desc>
-    ${scale.ticks.map((value) => grid(HEAD + (PLOT * (FULL - scale.y(value))) / FULL))}
-    <svg y="${HEAD}" width="100%" height="${PLOT}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
+    ${ticks.map((value) => gridLine(yOf(value), label(value)))}${gridLine(place.foot, minor ? null : kind === 'stack' ? '0' : null)}
+    <svg y="${head}" width="100%" height="${plot}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
       ${paths}
     </svg>
-    ${scale.ticks.map((value) => text(HEAD + (PLOT * (FULL - scale.y(value))) / FULL - 3, label(value)))}
-    ${unknown(hour)}${timeAxis(hour)}${hour.marks.map((mark) => deployMark(mark, hour))}
+    ${unknown(hour, place)}${minor ? null : timeAxis(hour, place)}${minor ? null : hour.marks.map((mark) => deployMark(mark, hour, place))}
   </svg>`;
+}
+
+/** Where the plot lies in its chart, in px from above. */
+interface Place {
+  head: number;
+  plot: number;
+  foot: number;
+}
+
+/** A line across the plot with its value at the left. */
+export function gridLine(y: number, label: string | null): Html {
+  const line = html`<line class="grid" x2="100%" y1="${+y.toFixed(1)}" y2="${+y.toFixed(1)}" />`;
+  return label === null ? line : html`${line}<text class="scale" x="-5" y="${+(y + 4).toFixed(1)}">${label}</text>`;
 }
 
 interface Scale {
   ticks: number[];
-  /** Thousandths of the plot's height, from below. */
+  /** Half pixels from below. */
   y(value: number): number;
 }
 
@@ -99,67 +117,64 @@ function sumAt(series: Series[], at: number): number {
 function stack(series: Series[], scale: Scale): Html {
   const layers = series.flatMap(({ look, values }, index) => {
     if (!values.some((value) => value !== null && value > 0)) return [];
-    let path = `M0 ${FULL}`;
-    let last = FULL;
-    for (let at = 0; at < STEPS; at++) {
-      const y = FULL - scale.y(sumAt(series.slice(0, index + 1), at));
-      if (y !== last) path += `H${at}V${y}`;
-      last = y;
-    }
-    return [`<path fill="url(#${look})" d="${path}H${STEPS}V${FULL}z"/>`];
+    const tops = Array.from({ length: STEPS }, (_, at) => FULL - scale.y(sumAt(series.slice(0, index + 1), at)));
+    return [`<path fill="url(#${look})" d="M0 ${FULL}${stairs(tops, FULL)}V${FULL}z"/>`];
   });
   return raw(layers.toReversed().join(''));
+}
+
+/** From step to step, relative, because that is short. */
+function stairs(tops: number[], from: number): string {
+  let path = '';
+  let wide = 0;
+  let last = from;
+  for (const top of tops) {
+    if (top !== last) path += `${wide > 0 ? `h${wide}` : ''}v${top - last}`;
+    wide = top === last ? wide + 1 : 1;
+    last = top;
+  }
+  return `${path}h${wide}`;
 }
 
 function lines(series: Series[], scale: Scale): Html {
   const drawn = series.map(({ look, values }) => {
     let path = '';
-    let pen = 'M';
     values.forEach((value, at) => {
-      if (value === null) pen = 'M';
-      else {
-        path += `${pen}${at} ${FULL - scale.y(value)}H${at + 1}`;
-        pen = 'L';
-      }
+      if (value === null) return;
+      const y = FULL - scale.y(value);
+      const before = values[at - 1] ?? null;
+      path += before === null ? `M${at} ${y}h1` : `l0 ${y - (FULL - scale.y(before))}h1`;
     });
-    return `<path class="line ${look}" vector-effect="non-scaling-stroke" d="${path}"/>`;
+    return `<path class="line ${look}" vector-effect="non-scaling-stroke" d="${path.replaceAll('h1l0 0', 'h1').replaceAll('l0 ', 'v')}"/>`;
   });
   return raw(drawn.join(''));
 }
 
-function grid(y: number): Html {
-  return html`<line class="grid" x1="0" x2="100%" y1="${y.toFixed(1)}" y2="${y.toFixed(1)}" />`;
-}
-
-function text(y: number, label: string): Html {
-  return html`<text class="scale" x="2" y="${y.toFixed(1)}">${label}</text>`;
-}
-
 /** Says from when on there are numbers, when it is not the whole hour. */
-function unknown({ steps }: Hour): Html | null {
+function unknown({ steps }: Hour, { head, plot }: Place): Html | null {
   const first = steps.findIndex((step) => step !== null);
   if (first === 0) return null;
-  if (first === -1) return html`<text class="none" x="50%" y="${HEAD + PLOT / 2}">No numbers yet</text>`;
-  return html`<rect class="unknown" fill="url(#unknown)" y="${HEAD}" width="${percentOf(first)}" height="${PLOT}" />`;
+  if (first === -1) return html`<text class="none" x="50%" y="${head + plot / 2 + 4}">No numbers yet</text>`;
+  return html`<rect class="unknown" fill="url(#unknown)" y="${head}" width="${percentOf(first)}" height="${plot}" />`;
 }
 
 const TEN_MINUTES = 600_000;
 
-function timeAxis({ from, to }: Hour): Html[] {
+function timeAxis({ from, to }: Hour, { foot }: Place): Html[] {
   const labels: Html[] = [];
   for (let at = Math.ceil(from / TEN_MINUTES) * TEN_MINUTES; at <= to; at += TEN_MINUTES) {
     const x = ((at - from) / (to - from)) * 100;
     if (x < 4 || x > 96) continue;
     const iso = new Date(at).toISOString();
-    const y = HEAD + PLOT + AXIS - 4;
+    const left = `${+x.toFixed(2)}%`;
     labels.push(
-      html`<line
-          class="tick"
-          x1="${x.toFixed(2)}%"
-          x2="${x.toFixed(2)}%"
-          y1="${HEAD + PLOT}"
-          y2="${HEAD + PLOT + 4}"
-        /><text class="time" x="${x.toFixed(2)}%" y="${y}" data-time="${iso}">${iso.slice(11, 16)}</text>`,
+      html`<line class="tick" x1="${left}" x2="${left}" y1="${foot}" y2="${foot + 4}" /><text
+          class="time"
+          x="${left}"
+          y="${foot + AXIS - 4}"
+          data-time="${iso.slice(0, 16)}Z"
+          >${iso.slice(11, 16)}</text
+        >`,
     );
   }
   return labels;
@@ -167,12 +182,12 @@ function timeAxis({ from, to }: Hour): Html[] {
 
 const LABEL_LENGTH = 14;
 
-function deployMark({ at, revision }: Mark, { from, to }: Hour): Html {
+function deployMark({ at, revision }: Mark, { from, to }: Hour, { foot }: Place): Html {
   const share = (at - from) / (to - from);
   const x = `${(share * 100).toFixed(2)}%`;
   const label = revision.length > LABEL_LENGTH ? `${revision.slice(0, LABEL_LENGTH - 1)}…` : revision;
   const anchor = share > 0.5 ? 'end' : 'start';
-  return html`<line class="mark" x1="${x}" x2="${x}" y1="0" y2="${HEAD + PLOT}" /><text
+  return html`<line class="mark" x1="${x}" x2="${x}" y1="0" y2="${foot}" /><text
       class="mark"
       x="${x}"
       y="10"
@@ -194,11 +209,11 @@ export function legend(series: { name: string; look: string }[], kind: 'stack' |
           class="swatch"
           width="16"
           height="11"
-          viewBox="0 0 3 80"
+          viewBox="0 0 3 22"
           preserveAspectRatio="none"
           aria-hidden="true"
         >
-          <rect width="3" height="80" fill="url(#${look})" />
+          <rect width="3" height="22" fill="url(#${look})" />
         </svg>`
       : html`<svg class="swatch" width="22" height="10" aria-hidden="true">
           <path class="line ${look}" d="M0 5H22" />

@@ -44,16 +44,22 @@ export function age(ms: number): string {
   return `${Math.floor(hours / 24)}${NB}d`;
 }
 
+/** A number in three digits. */
+export function number(value: number): string {
+  const digits = value === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return digits === 0 ? count(value) : value.toFixed(digits);
+}
+
 /** Requests per second. */
 export function rate(perSecond: number): string {
-  const digits = perSecond === 0 || perSecond >= 100 ? 0 : perSecond >= 10 ? 1 : 2;
-  return `${digits === 0 ? count(perSecond) : perSecond.toFixed(digits)}${NB}req/s`;
+  return `${number(perSecond)}${NB}req/s`;
 }
 
 /** A share between 0 and 1 in percent. */
 export function percent(share: number): string {
   const value = share * 100;
-  const digits = value === 0 || value >= 10 ? 0 : value >= 1 ? 1 : value >= 0.01 ? 2 : 3;
+  if (value > 0 && value < 0.01) return `${+value.toFixed(4)}${NB}%`;
+  const digits = value === 0 || value >= 10 ? 0 : value >= 1 ? 1 : 2;
   return `${value.toFixed(digits)}${NB}%`;
 }
 
@@ -64,7 +70,7 @@ export function percent(share: number): string {
 export function moment(iso: string, form: 'clock' | 'minute' | 'day' = 'clock'): Html {
   const ms = Date.parse(iso);
   if (Number.isNaN(ms)) return html`${iso}`;
-  const full = new Date(ms).toISOString();
+  const full = `${new Date(ms).toISOString().slice(0, 19)}Z`;
   const [date, time = ''] = full.split('T');
   const texts = { clock: time.slice(0, 8), minute: time.slice(0, 5), day: `${date} ${time.slice(0, 5)}` };
   return html`<time datetime="${full}" data-form="${form}" title="${full}">${texts[form]} UTC</time>`;

@@ -1,12 +1,11 @@
 import type { LatencySummary } from '../manager/latency.ts';
-import { duration } from './format.ts';
+import { duration, percent } from './format.ts';
+import { AXIS, FULL, gridLine, PLOT } from './chart.ts';
 import { html, type Html, raw } from './html.ts';
-
-const PLOT = 132;
-const AXIS = 18;
+import { STEPS } from './recent-hour.ts';
 
 /** Patterns are made for plots of this width (chart.ts: steps). */
-const WIDE = 120;
+const WIDE = STEPS;
 
 /** The smallest share that is drawn: one request in a hundred thousand. */
 const DECADES = 5;
@@ -28,8 +27,8 @@ export function histogram(id: string, series: LatencySeries[], description: stri
     let path = '';
     for (const { UpTo, Count } of latency.Histogram) {
       const at = Math.round(Math.log2(UpTo / (bounds[0] ?? 1)));
-      const top = Math.round(barHeight(Count / latency.Count) * 1_000);
-      path += `M${((at + 0.07) * bucket + index * width).toFixed(2)} 1000v-${top}h${width.toFixed(2)}v${top}z`;
+      const top = Math.round(barHeight(Count / latency.Count) * FULL);
+      path += `M${((at + 0.07) * bucket + index * width).toFixed(2)} ${FULL}v-${top}h${width.toFixed(2)}v${top}z`;
     }
     return `<path fill="url(#${look})" d="${path}"/>`;
   });
@@ -45,9 +44,10 @@ export function histogram(id: string, series: LatencySeries[], description: stri
   >
     <title id="${id}-t">How long requests take: share of requests by duration, both logarithmic</title>
     <desc id="${id}-d">${description}</desc>
-    ${ticks.map((share) => html`<line class="grid" x1="0" x2="100%" y1="${yOf(share)}" y2="${yOf(share)}" />`)}
-    <svg width="100%" height="${PLOT}" viewBox="0 0 ${WIDE} 1000" preserveAspectRatio="none">${raw(bars.join(''))}</svg>
-    ${ticks.slice(1).map((share) => html`<text class="scale" x="2" y="${yOf(share) - 3}">${share * 100} %</text>`)}
+    ${ticks.map((share) => gridLine(yOf(share), percent(share)))}${gridLine(PLOT, null)}
+    <svg width="100%" height="${PLOT}" viewBox="0 0 ${WIDE} ${FULL}" preserveAspectRatio="none">
+      ${raw(bars.join(''))}
+    </svg>
     ${bounds.map((bound, at) => (at % every === every - 1 ? html`<text class="time" x="${(((at + 1) / bounds.length) * 100).toFixed(2)}%" y="${height - 4}" ${at === bounds.length - 1 ? raw(' text-anchor="end"') : null}>${duration(bound)}</text>` : null))}
     ${seen.length === 0 ? html`<text class="none" x="50%" y="${PLOT / 2}">No requests yet</text>` : null}
   </svg>`;

@@ -29,11 +29,19 @@ export function raw(text: string): Html {
   return new Html(text);
 }
 
+/** Templates without the line breaks and indentation that are for people who read the source. */
+const compacted = new WeakMap<TemplateStringsArray, string[]>();
+
 /** A template for markup: everything that is put in is escaped, except Html and lists of it. */
 export function html(strings: TemplateStringsArray, ...values: unknown[]): Html {
-  let text = strings[0] ?? '';
-  values.forEach((value, at) => (text += markup(value) + (strings[at + 1] ?? '')));
-  return new Html(text);
+  let parts = compacted.get(strings);
+  if (!parts) {
+    parts = strings.map((part) => part.replace(/\s*\n\s*/g, ' ').replace(/> </g, '><'));
+    compacted.set(strings, parts);
+  }
+  let text = parts[0] ?? '';
+  values.forEach((value, at) => (text += markup(value) + (parts[at + 1] ?? '')));
+  return new Html(text.trim());
 }
 
 /** What a value becomes in markup; null and undefined become nothing. */

@@ -5,7 +5,6 @@ import * as format from './format.ts';
 import { histogram, type LatencySeries } from './histogram.ts';
 import type { Html } from './html.ts';
 import type { Hour } from './recent-hour.ts';
-import { rowsOf } from './traffic-section.ts';
 import { render } from './views.ts';
 
 /** More are not told apart in one histogram; the table has them all. */
@@ -51,7 +50,6 @@ export function latencySection(status: Status, hour: Hour): Html {
       { name: 'Clients, since the start', latency: status.Latency },
       ...containers.map(({ name, latency }) => ({ name: `Container ${name}`, latency })),
     ],
-    rows: rowsOf(hour),
   });
 }
 

@@ -1,3 +1,4 @@
+import type { ConnectionStates } from '../messages.ts';
 import type { JournalEntry } from '../manager/journal.ts';
 import type { RecentSlice } from '../manager/recent.ts';
 import type { Status } from '../manager/status.ts';
@@ -54,13 +55,16 @@ export function countOf(codes: Record<string, number>, ofClass?: StatusClass): n
   return sum;
 }
 
+/** A slice, as far as its manager knew it. */
+type Slice = RecentSlice & { Seconds?: number; States?: ConnectionStates };
+
 /** Length of a slice of `Recent`, in seconds. */
 const SLICE_SECONDS = 10;
 
 export function hourOf(status: Status, journal: readonly JournalEntry[], host: string, now: number): Hour {
   const to = Math.ceil(now / STEP) * STEP;
   const from = to - STEPS * STEP;
-  const parts: RecentSlice[][] = Array.from({ length: STEPS }, () => []);
+  const parts: Slice[][] = Array.from({ length: STEPS }, () => []);
   const codes: Record<string, number> = {};
   for (const slice of status.Recent) {
     // A slice is named by its end.
@@ -70,16 +74,16 @@ export function hourOf(status: Status, journal: readonly JournalEntry[], host: s
   return { from, to, steps: parts.map(stepOf), marks: marksOf(journal, host, from), codes };
 }
 
-function stepOf(slices: RecentSlice[]): Step | null {
-  if (slices.length === 0) return null;
+function stepOf(slices: Slice[]): Step | null {
+  const last = slices.at(-1);
+  if (!last) return null;
   const rates = { '1xx': 0, '2xx': 0, '3xx': 0, '4xx': 0, '5xx': 0 };
+  const seconds = slices.reduce((sum, { Seconds }) => sum + (Seconds ?? SLICE_SECONDS), 0);
   for (const { StatusCodes } of slices) {
-    for (const [code, count] of Object.entries(StatusCodes)) {
-      rates[classOf(code)] += count / (slices.length * SLICE_SECONDS);
-    }
+    for (const [code, count] of Object.entries(StatusCodes)) rates[classOf(code)] += count / seconds;
   }
   const worst = (name: 'P50' | 'P90' | 'P99') => Math.max(...slices.map(({ Latency }) => Latency[name]));
-  return { rates, states: null, p50: worst('P50'), p90: worst('P90'), p99: worst('P99') };
+  return { rates, states: last.States ?? null, p50: worst('P50'), p90: worst('P90'), p99: worst('P99') };
 }
 
 /** Switches and rollbacks of this machine. */

@@ -29,7 +29,7 @@ export function trafficSection(status: Status, hour: Hour): Html {
   const requests: Series[] = CLASSES.map((name) => {
     return { name: CLASS_WORDS[name], look: `c${name[0]}`, values: valuesOf(hour, (step) => step.rates[name]) };
   });
-  const failed: Series = { ...series(requests, 'c5') };
+  const failed = requests.filter(({ look }) => look === 'c5');
   const connections: Series[] = STATES.map((name) => {
     return {
       name: STATE_WORDS[name],
@@ -56,9 +56,10 @@ export function trafficSection(status: Status, hour: Hour): Html {
       id: 'chart-failed',
       title: 'Answers with 5xx per second in the last hour, by a scale of their own',
       description: `${format.count(bad)} answers with 5xx. The numbers stand in the table below.`,
-      hour: { ...hour, marks: [] },
-      series: [failed],
+      hour,
+      series: failed,
       kind: 'stack',
+      minor: true,
       label: format.rate,
     }),
     connectionChart: connections.some(({ values }) => values.some((value) => value !== null))
@@ -82,10 +83,6 @@ export function trafficSection(status: Status, hour: Hour): Html {
   });
 }
 
-function series(all: Series[], look: string): Series {
-  return all.find((each) => each.look === look) ?? { name: '', look, values: [] };
-}
-
 function valuesOf({ steps }: Hour, value: (step: Step) => number | null): (number | null)[] {
   return steps.map((step) => step && value(step));
 }
@@ -96,26 +93,32 @@ function statesInWords({ States }: Status): string {
 
 interface Row {
   at: string;
-  /** Per second, by class in the order of CLASSES; null: nothing is known of that time. */
-  rates: (number | null)[];
-  p50: number | null;
-  p99: number | null;
+  /** Per second, by class in the order of CLASSES. */
+  rates: number[];
+  /** Open connections at its end. */
+  open: number | null;
+  /** Of the worst 10 s, in ms. */
+  p50: number;
+  p99: number;
 }
 
-/** The charts' numbers in rows of five minutes, newest first. */
-export function rowsOf({ from, steps }: Hour): Row[] {
+/** The charts' numbers in rows of five minutes, newest first; rows of which nothing is known are left out. */
+function rowsOf({ from, steps }: Hour): Row[] {
   const rows: Row[] = [];
   for (let at = 0; at < steps.length; at += ROW) {
     const known = steps.slice(at, at + ROW).filter((step) => step !== null);
-    const mean = (values: number[]) => (known.length === 0 ? null : values.reduce((a, b) => a + b, 0) / known.length);
+    const last = known.at(-1);
+    if (!last) continue;
+    const { states } = last;
     rows.push({
       at: new Date(from + at * STEP).toISOString(),
-      rates: CLASSES.map((name) => mean(known.map((step) => step.rates[name]))),
-      p50: known.length === 0 ? null : Math.max(...known.map((step) => step.p50)),
-      p99: known.length === 0 ? null : Math.max(...known.map((step) => step.p99)),
+      rates: CLASSES.map((name) => known.reduce((sum, { rates }) => sum + rates[name], 0) / known.length),
+      open: states && STATES.reduce((sum, name) => sum + states[name], 0),
+      p50: Math.max(...known.map((step) => step.p50)),
+      p99: Math.max(...known.map((step) => step.p99)),
     });
   }
-  return rows.filter(({ rates }) => rates.some((rate) => rate !== null)).toReversed();
+  return rows.toReversed();
 }
 
 interface CodeRow {

@@ -2,8 +2,8 @@ import type { Status } from '../manager/status.ts';
 import { percent } from './format.ts';
 import { countOf } from './recent-hour.ts';
 
-/** How bad it is, worst first. */
-export const LEVELS = ['bad', 'warn', 'busy', 'ok'] as const;
+/** In the order of their weight. */
+export const LEVELS = ['bad', 'warn', 'ok', 'busy'] as const;
 export type Level = (typeof LEVELS)[number];
 
 /** Something that an operator has to know, in one sentence without numbers that change by the second. */
@@ -29,8 +29,10 @@ export function findings(status: Status): Finding[] {
     ...certificates(status),
     ...underWay(status),
   ];
-  const fine = status.Active !== null && all.every(({ level }) => level === 'busy');
-  if (fine) all.push({ level: 'ok', text: `${status.Active?.Revision ?? ''} is in service, and nothing fails.` });
+  if (status.Active?.State === 'active') {
+    const fine = all.every(({ level }) => level === 'busy');
+    all.push({ level: 'ok', text: `${status.Active.Revision} is in service${fine ? ', and nothing fails' : ''}.` });
+  }
   return all.toSorted((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
 }
 
