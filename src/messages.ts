@@ -1,4 +1,6 @@
 import type { Config } from './config.ts';
+import type { LedgerState } from './ledger.ts';
+import type { ProcessUse } from './process-use.ts';
 
 /**
  * What the processes say to one another: the planes' only contract. Everything here survives JSON.
@@ -51,17 +53,33 @@ export interface Route {
 /** The route before any manager spoke. */
 export const NO_ROUTE: Route = { version: 0, active: null, activeSince: null, draining: [] };
 
-/** Durations in µs, rounded down to some 1.6 %, and how often each occurred. */
+/** Durations in µs, rounded to some 0.8 %, and how often each occurred. */
 export type LatencyCounts = Record<string, number>;
 
-/** What one worker counts for one container at one address. Totals since the worker started; a target it has let go is left out. */
+/**
+ * What one worker counts for one container, whatever its address. Totals since the worker started; of containers that left
+ * service the last 32 are remembered. The one without an id stands for requests that no container answered.
+ */
 export interface TargetStats {
   id: string;
+  revision: string;
   inFlight: number;
   upgraded: number;
+  /** Requests that were written to it and are over. */
   requests: number;
+  /** How long these took it, together. */
+  seconds: number;
   /** The container's own time: from dispatch to the last byte of its response. */
   latency: LatencyCounts;
+  /** Finished requests of clients that were meant for it, by status code, whoever answered. */
+  statusCodes: Record<string, number>;
+}
+
+/** Finished requests, and the seconds they took together, since the switch at `activeSince`. */
+export interface SinceSwitch {
+  activeSince: number | null;
+  requests: number;
+  seconds: number;
 }
 
 /** Open client connections by Go's http.ConnState. */
@@ -73,7 +91,7 @@ export interface ConnectionStates {
 }
 
 /** What one worker counts. Totals since the worker started, unless said otherwise. */
-export interface WorkerStats {
+export interface WorkerStats extends ProcessUse {
   targets: TargetStats[];
   states: ConnectionStates;
   connectionsAccepted: number;
@@ -81,14 +99,34 @@ export interface WorkerStats {
   requests: number;
   /** Finished requests by status code. */
   statusCodes: Record<string, number>;
-  /** From the request's head to the last byte of the response handed to the client. */
+  /** From the request's first byte to the last byte of the response handed to the client. */
   latency: LatencyCounts;
-  /** Finished requests, and the seconds they took together, since the active container last changed. */
-  sinceSwitch: { requests: number; seconds: number };
+  /** The sum of the same, in seconds. */
+  seconds: number;
+  /** All containers' own time, those included that are not among the targets any more. */
+  upstream: Pick<TargetStats, 'requests' | 'seconds' | 'latency'>;
+  /** Requests that wunderproxy ended itself, or the client, by error code. */
+  errors: Record<string, number>;
+  /** Requests that were sent to a container once more. */
+  retries: number;
+  /** Lines of the access log that were written, and that were dropped because nobody took them in time. */
+  accessLog: { lines: number; lost: number };
+  sinceSwitch: SinceSwitch;
   /** What bodies take up at the moment. */
   buffers: { memoryBytes: number; spoolBytes: number; spoolFiles: number };
-  /** In bytes. */
-  heapUsed: number;
+}
+
+/** Totals at the last end of a slice of `Recent`, kept by the primary for the next manager. */
+export interface Mark {
+  /** In ms since the epoch. */
+  at: number;
+  totals: Pick<WorkerStats, 'requests' | 'statusCodes' | 'latency' | 'upstream' | 'errors'>;
+}
+
+/** How often processes died and were replaced since the program started. */
+export interface Deaths {
+  workers: number;
+  managers: number;
 }
 
 /** What a worker waits for at most, in ms. */
@@ -191,12 +229,15 @@ export type ToManager =
       route: Route;
       workers: WorkerInfo[];
       startedAt: number;
+      /** Everything that was counted so far. */
+      ledger: LedgerState;
+      mark: Mark | null;
     }
   /** Every worker that can accept a connection has acknowledged this version. */
   | { type: 'routed'; version: number }
   | { type: 'workers'; workers: WorkerInfo[] }
-  /** Once a second: the primary's own heap, in bytes. */
-  | { type: 'pulse'; heapUsed: number }
+  /** Once a second: what the primary itself uses. */
+  | { type: 'pulse'; use: ProcessUse; deaths: Deaths }
   | { type: 'stats'; worker: number; stats: WorkerStats }
   | { type: 'engine'; message: FromEngine }
   /** Re-read files that options name (SIGHUP). */
@@ -209,6 +250,8 @@ export type FromManager =
   | { type: 'listening' }
   | { type: 'route'; route: Route }
   | { type: 'cut'; id: string }
+  /** To be given to the next manager. */
+  | { type: 'mark'; mark: Mark }
   | { type: 'engine'; message: ToEngine };
 
 /** A child process of the `process` runtime, as the engine reports it. */

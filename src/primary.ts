@@ -1,7 +1,9 @@
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './log.ts';
-import type { FromEngine, FromManager, FromWorker, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import { Ledger } from './ledger.ts';
+import { processUse } from './process-use.ts';
 import { Respawn } from './respawn.ts';
 import { bind, type BoundListener } from './sockets.ts';
 import { workerSettings } from './traffic-options.ts';
@@ -31,6 +33,10 @@ export class Primary {
   readonly #pool: WorkerPool;
   readonly #managerRespawn = new Respawn();
   readonly #startedAt = Date.now();
+  /** For the next manager. */
+  readonly #ledger = new Ledger();
+  #mark: Mark | null = null;
+  #managerDeaths = 0;
   #manager: Child<ToManager, FromManager> | null = null;
   #managerListens = false;
   #engine: Child<ToEngine, FromEngine> | null = null;
@@ -96,6 +102,7 @@ export class Primary {
       (how) => {
         this.#manager = null;
         if (this.#stopping) return this.#exitWhenAllGone();
+        this.#managerDeaths++;
         this.#log.error({ managerPid: manager.pid, how }, 'manager died: traffic goes on');
         this.#managerRespawn.schedule(() => this.#spawnManager());
       },
@@ -109,6 +116,8 @@ export class Primary {
       route: this.#pool.route,
       workers: this.#pool.workers,
       startedAt: this.#startedAt,
+      ledger: this.#ledger.state,
+      mark: this.#mark,
     });
   }
 
@@ -138,16 +147,22 @@ export class Primary {
         return this.#pool.open();
       case 'cut':
         return this.#pool.broadcast({ type: 'cut', id: message.id });
+      case 'mark':
+        this.#mark = message.mark;
+        return;
       case 'engine':
         return this.#engine?.send(message.message);
     }
   }
 
   #fromWorker(worker: number, message: FromWorker): void {
-    if (message.type === 'stats') this.#manager?.send({ type: 'stats', worker, stats: message.stats });
+    if (message.type !== 'stats') return;
+    this.#ledger.receive(worker, message.stats);
+    this.#manager?.send({ type: 'stats', worker, stats: message.stats });
   }
 
   #workersChanged(): void {
+    this.#ledger.keep(this.#pool.workers.map(({ id }) => id));
     this.#manager?.send({ type: 'workers', workers: this.#pool.workers });
     this.#announce();
     if (this.#stopping) this.#exitWhenAllGone();
@@ -161,7 +176,8 @@ export class Primary {
   }
 
   #pulse(): void {
-    this.#manager?.send({ type: 'pulse', heapUsed: process.memoryUsage().heapUsed });
+    const deaths = { workers: this.#pool.deaths, managers: this.#managerDeaths };
+    this.#manager?.send({ type: 'pulse', use: processUse(), deaths });
   }
 
   #reload(): void {

@@ -65,6 +65,8 @@ export class WorkerPool {
   #reported = 0;
   #ackTimer: NodeJS.Timeout | null = null;
   #open = false;
+  /** How many workers died without having been told to go. */
+  deaths = 0;
   #stopping = false;
 
   constructor(options: WorkerPoolOptions, events: WorkerPoolEvents, log: Logger) {
@@ -203,7 +205,10 @@ export class WorkerPool {
   #exited(slot: Slot, worker: Worker, how: string, clean: boolean): void {
     this.#workers.delete(worker.info.id);
     const expected = this.#stopping || (worker.info.state === 'retiring' && clean);
-    if (!expected) this.#log.error({ worker: worker.info.id, workerPid: worker.info.pid, how }, 'worker died');
+    if (!expected) {
+      this.deaths++;
+      this.#log.error({ worker: worker.info.id, workerPid: worker.info.pid, how }, 'worker died');
+    }
     if (slot.current === worker) {
       slot.current = null;
       if (!this.#stopping) slot.respawn.schedule(() => this.#spawn(slot));

@@ -66,7 +66,7 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   router.post('/launch', async (context) => {
     const container = await deployments.launch(await readIdentifier(context), deployedBy(context));
     const text = `started container ${shortId(container.id)} with revision ${shortId(container.hash)} listening on port ${portOf(container)}`;
-    answer(context, text, { ...containerStatus(container, control) });
+    answer(context, text, { ...containerStatus(container, control.traffic.totals()) });
   });
 
   router.post('/switch', async (context) => {
@@ -109,7 +109,7 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   async function answerSwitch(context: Context, { container, previous }: Switched): Promise<void> {
     if (context.query['wait'] === 'drained' && previous) await deployments.drains.whenGone(previous.id);
     const text = `switched proxy to port ${portOf(container)} of container ${shortId(container.id)}`;
-    answer(context, text, { ...containerStatus(container, control), Previous: previous?.id ?? null });
+    answer(context, text, { ...containerStatus(container, control.traffic.totals()), Previous: previous?.id ?? null });
   }
 
   return router;

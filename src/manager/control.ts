@@ -2,6 +2,7 @@ import type { Logger } from '../log.ts';
 import type { Containers } from './containers.ts';
 import type { Environment } from './environment.ts';
 import type { Journal } from './journal.ts';
+import type { Recent } from './recent.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import type { Traffic } from './traffic.ts';
 
@@ -19,6 +20,7 @@ export interface Control {
   environment: Environment;
   journal: Journal;
   traffic: Traffic;
+  recent: Recent;
   log: Logger;
   /** Aborts when the manager stops. */
   stopping: AbortSignal;

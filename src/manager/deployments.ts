@@ -6,6 +6,7 @@ import type { StoredConfig } from './environment.ts';
 import { probeFor, probeOnce } from './health.ts';
 import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './history.ts';
 import { Launcher } from './launcher.ts';
+import type { Deploy } from './recent.ts';
 
 /**
  * What was sent to the old container just before a switch may still lie unread in its socket. The switch is answered once
@@ -155,6 +156,7 @@ export class Deployments {
       await runtime.mark(container.id, 'launched');
       this.#enterService(container);
       if (previous) this.#leaveService(previous);
+      this.#note(container, 'adopt', '');
       await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
       if (previous) this.drains.begin(previous, '');
     });
@@ -217,7 +219,7 @@ export class Deployments {
     if (container !== active) {
       this.#enterService(container);
       if (previous) this.#leaveService(previous);
-      traffic.forgetSinceSwitch();
+      this.#note(container, event, by);
       await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
       if (previous) this.drains.begin(previous, by);
     }
@@ -237,6 +239,12 @@ export class Deployments {
     this.drains.rescue(container);
     container.inService = true;
     container.switchedAt = Date.now();
+  }
+
+  #note(container: Container, event: Deploy['Event'], by: string): void {
+    const { hash, revision, id, switchedAt } = container;
+    const at = new Date(switchedAt ?? Date.now()).toISOString();
+    this.#control.recent.note({ At: at, Event: event, Revision: revision, Hash: hash, Container: id, By: by });
   }
 
   #leaveService(container: Container): void {

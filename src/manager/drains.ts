@@ -122,7 +122,7 @@ export class Drains {
 
   async #cut(container: Container): Promise<void> {
     const { traffic, log } = this.#control;
-    const { inFlight, upgraded } = traffic.counts(container.id);
+    const { inFlight = 0, upgraded = 0 } = traffic.totals().targets.find(({ id }) => id === container.id) ?? {};
     log.warn({ container: shortId(container.id), inFlight, upgraded }, 'drain timeout: what still runs is broken off');
     traffic.cut(container.id);
     await traffic.whenIdle(container.id, AbortSignal.timeout(CUT_TIMEOUT));

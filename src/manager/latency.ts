@@ -1,8 +1,8 @@
 import { build } from 'hdr-histogram-js';
 import type { LatencyCounts } from '../messages.ts';
 
-/** Latency for `/status`. All durations are in ms. */
-export interface LatencySummary {
+/** All durations are in ms. */
+export interface Percentiles {
   Count: number;
   Mean: number;
   P50: number;
@@ -10,16 +10,32 @@ export interface LatencySummary {
   P99: number;
   P999: number;
   Max: number;
+}
+
+/** Latency for `/status`. */
+export interface LatencySummary extends Percentiles {
   /** How many took at most `UpTo` and more than the entry before; each bound is twice the last. */
   Histogram: { UpTo: number; Count: number }[];
 }
 
-const NONE: LatencySummary = { Count: 0, Mean: 0, P50: 0, P90: 0, P99: 0, P999: 0, Max: 0, Histogram: [] };
+const NONE: Percentiles = { Count: 0, Mean: 0, P50: 0, P90: 0, P99: 0, P999: 0, Max: 0 };
 
-/** The longest duration that is told apart, in µs: an hour. */
-const HIGHEST = 3_600_000_000;
+/** The longest duration that is told apart, in µs: somewhat more than workers count. */
+const HIGHEST = 2 ** 33;
 
+/** With the whole distribution. */
 export function summarize(counts: LatencyCounts): LatencySummary {
+  const buckets = new Map<number, number>();
+  for (const [us, count] of Object.entries(counts)) {
+    const bound = 2 ** Math.ceil(Math.log2(Math.max(1, Number(us))));
+    buckets.set(bound, (buckets.get(bound) ?? 0) + count);
+  }
+  const sorted = [...buckets].toSorted(([a], [b]) => a - b);
+  return { ...percentiles(counts), Histogram: sorted.map(([bound, Count]) => ({ UpTo: ms(bound), Count })) };
+}
+
+/** The distribution in a few figures. */
+export function percentiles(counts: LatencyCounts): Percentiles {
   const entries = Object.entries(counts);
   if (entries.length === 0) return NONE;
   const histogram = build({
@@ -27,13 +43,7 @@ export function summarize(counts: LatencyCounts): LatencySummary {
     highestTrackableValue: HIGHEST,
     numberOfSignificantValueDigits: 2,
   });
-  const buckets = new Map<number, number>();
-  for (const [us, count] of entries) {
-    const value = Math.min(HIGHEST, Number(us));
-    histogram.recordValueWithCount(value, count);
-    const bound = 2 ** Math.ceil(Math.log2(Math.max(1, value)));
-    buckets.set(bound, (buckets.get(bound) ?? 0) + count);
-  }
+  for (const [us, count] of entries) histogram.recordValueWithCount(Math.min(HIGHEST, Number(us)), count);
   const at = (percentile: number) => ms(histogram.getValueAtPercentile(percentile));
   return {
     Count: histogram.totalCount,
@@ -43,15 +53,7 @@ export function summarize(counts: LatencyCounts): LatencySummary {
     P99: at(99),
     P999: at(99.9),
     Max: ms(histogram.maxValue),
-    Histogram: [...buckets].toSorted(([a], [b]) => a - b).map(([bound, Count]) => ({ UpTo: ms(bound), Count })),
   };
-}
-
-/** The sum of two counts. */
-export function addCounts(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
-  const sum = { ...a };
-  for (const [key, count] of Object.entries(b)) sum[key] = (sum[key] ?? 0) + count;
-  return sum;
 }
 
 /** What has been counted since `before`. */

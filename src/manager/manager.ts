@@ -4,8 +4,9 @@ import { hostname } from 'node:os';
 import type { Config } from '../config.ts';
 import { parseEnvironmentFile } from '../environment-file.ts';
 import { messageOf } from '../errors.ts';
+import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
-import type { FromManager, ToManager } from '../messages.ts';
+import type { Deaths, FromManager, ToManager } from '../messages.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
@@ -17,6 +18,7 @@ import { Journal } from './journal.ts';
 import { openStore } from './open-store.ts';
 import { ProcessRuntime } from './process-runtime.ts';
 import { Recent, SLICE } from './recent.ts';
+import { RecentFile } from './recent-file.ts';
 import { Recovery } from './recovery.ts';
 import type { ContainerRuntime } from './runtime.ts';
 import { StateCopies } from './state-copies.ts';
@@ -66,8 +68,10 @@ class Manager {
   readonly #files: OptionFiles;
   readonly #api: Server;
   readonly #stopping = new AbortController();
-  readonly #recent = new Recent();
-  #primaryHeap = 0;
+  #primary: { use: ProcessUse; deaths: Deaths } = {
+    use: { heapUsed: 0, residentBytes: 0, cpuSeconds: 0 },
+    deaths: { workers: 0, managers: 0 },
+  };
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
     return new Manager(message, await openStore(message.config, log), extend);
@@ -77,7 +81,7 @@ class Manager {
     const { config } = start;
     this.#store = store;
     this.#files = new OptionFiles(config);
-    this.#traffic = new Traffic(start.route, start.workers, send);
+    this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
     this.#runtime = createRuntime(config, store);
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
     this.#control = {
@@ -90,6 +94,7 @@ class Manager {
       environment: new Environment(store, copies, log),
       journal: new Journal(store, hostname(), log),
       traffic: this.#traffic,
+      recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
       log,
       stopping: this.#stopping.signal,
     };
@@ -98,8 +103,7 @@ class Manager {
       version: start.version,
       startedAt: start.startedAt,
       store: store.name,
-      primaryHeap: () => this.#primaryHeap,
-      recent: () => this.#recent.slices,
+      primary: () => this.#primary,
     };
     const api = createApi(
       { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
@@ -109,8 +113,20 @@ class Manager {
     this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
     this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
-    setInterval(() => this.#recent.take(this.#traffic.totals(), new Date()), SLICE).unref();
+    void this.#control.recent.load(new Date());
+    this.#takeSlices();
     void this.#takeUp();
+  }
+
+  /** At every full ten seconds, so that the slices of managers, and of machines, fit together. */
+  #takeSlices(): void {
+    setTimeout(
+      () => {
+        send({ type: 'mark', mark: this.#control.recent.take(this.#traffic.totals(), new Date()) });
+        this.#takeSlices();
+      },
+      SLICE - (Date.now() % SLICE),
+    ).unref();
   }
 
   /** What runs is taken up first; only then do changes of containers mean anything. */
@@ -143,7 +159,7 @@ class Manager {
       case 'stats':
         return this.#traffic.receiveStats(message.worker, message.stats);
       case 'pulse':
-        this.#primaryHeap = message.heapUsed;
+        this.#primary = message;
         return;
       case 'engine':
         if (this.#runtime instanceof ProcessRuntime) this.#runtime.receive(message.message);

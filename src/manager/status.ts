@@ -5,9 +5,10 @@ import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
-import type { RecentSlice } from './recent.ts';
+import type { Deploy, RecentSlice } from './recent.ts';
+import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort } from '../units.ts';
-import type { ConnectionStates, WorkerInfo } from '../messages.ts';
+import type { ConnectionStates, Deaths, TargetStats, WorkerInfo, WorkerStats } from '../messages.ts';
 
 /** One container in `/status`. Times are ISO 8601. */
 export interface ContainerStatus {
@@ -26,6 +27,8 @@ export interface ContainerStatus {
   /** Since when it drains. */
   DrainSince: string | null;
   DrainDeadline: string | null;
+  /** Requests that were meant for it by status code, whoever answered. */
+  StatusCodes: Record<string, number>;
   /** The container's own time: from dispatch to the last byte of its response. */
   Latency: LatencySummary;
 }
@@ -69,17 +72,38 @@ export interface Status {
     ConnectionsAccepted: number;
     ConnectionsClosed: number;
     StatusCodes: Record<string, number>;
+    /** Requests that wunderproxy ended itself, or the client, by error code. */
+    Errors: Record<string, number>;
+    /** Requests that were sent to a container once more. */
+    Retries: number;
   };
   /** The last hour in slices of 10 s. */
   Recent: readonly RecentSlice[];
-  /** From the request's head to the last byte of the response handed to the client, since the start. */
+  /** What came into service in the last hour, oldest first. */
+  Deploys: readonly Deploy[];
+  /** From a request's first byte to the last byte of the response handed to the client, since the start. */
   Latency: LatencySummary;
+  /** All containers' own time, since the start. */
+  ContainerLatency: LatencySummary;
   /** What request and response bodies take up at the moment. */
   Buffers: { MemoryBytes: number; SpoolBytes: number; SpoolFiles: number };
+  /** Lines written, and lines lost because nobody took them in time. */
+  AccessLog: { Lines: number; Lost: number };
+  /** What the processes of each role use together. */
+  Processes: Record<'Primary' | 'Manager' | 'Workers', ProcessStatus>;
+  /** How many died and were replaced. */
+  Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
   Certificates: [];
   History: Deployment[];
+}
+
+/** `CpuSeconds` of workers includes those that are gone; sizes are in bytes. */
+export interface ProcessStatus {
+  HeapUsed: number;
+  ResidentBytes: number;
+  CpuSeconds: number;
 }
 
 /** What the status says beyond the deployments. */
@@ -88,18 +112,19 @@ export interface About {
   /** Ms since the epoch. */
   startedAt: number;
   store: string;
-  /** Bytes, of the primary. */
-  primaryHeap: () => number;
-  recent: () => readonly RecentSlice[];
+  /** What the primary uses, and what it has seen die. */
+  primary: () => { use: ProcessUse; deaths: Deaths };
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
 export function statusOf(control: Control, deployments: Deployments, about: About): Status {
   const { containers, traffic, runtime, app } = control;
   const totals = traffic.totals();
+  const { use: primary, deaths } = about.primary();
+  const manager = processUse();
   const active = containers.active;
   return {
-    HeapSize: totals.heapUsed + about.primaryHeap() + process.memoryUsage().heapUsed,
+    HeapSize: totals.heapUsed + primary.heapUsed + manager.heapUsed,
     TotalTime: totals.sinceSwitch.seconds,
     Requests: totals.sinceSwitch.requests,
     States: totals.states,
@@ -109,22 +134,29 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: iso(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
-    Active: active && containerStatus(active, control),
-    Containers: containers.all().map((container) => containerStatus(container, control)),
+    Active: active && containerStatus(active, totals),
+    Containers: containers.all().map((container) => containerStatus(container, totals)),
     Launches: Array.from(deployments.launcher.running.values(), launchStatus),
     Totals: {
       Requests: totals.requests,
       ConnectionsAccepted: totals.connectionsAccepted,
       ConnectionsClosed: totals.connectionsClosed,
       StatusCodes: totals.statusCodes,
+      Errors: totals.errors,
+      Retries: totals.retries,
     },
-    Recent: about.recent(),
+    Recent: control.recent.slices,
+    Deploys: control.recent.deploys,
     Latency: summarize(totals.latency),
+    ContainerLatency: summarize(totals.upstream.latency),
     Buffers: {
       MemoryBytes: totals.buffers.memoryBytes,
       SpoolBytes: totals.buffers.spoolBytes,
       SpoolFiles: totals.buffers.spoolFiles,
     },
+    AccessLog: { Lines: totals.accessLog.lines, Lost: totals.accessLog.lost },
+    Processes: { Primary: processStatus(primary), Manager: processStatus(manager), Workers: processStatus(totals) },
+    Deaths: { Workers: deaths.workers, Managers: deaths.managers },
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
     }),
@@ -139,9 +171,19 @@ function launchStatus({ hash, revision, by, startedAt, phase, step, probes }: La
   return { Hash: hash, Revision: revision, By: by, StartedAt: at, Phase: phase, Step: step, Probes: probes };
 }
 
+/** What a container has had nothing of yet. */
+const NOTHING: Omit<TargetStats, 'id' | 'revision'> = {
+  inFlight: 0,
+  upgraded: 0,
+  requests: 0,
+  seconds: 0,
+  latency: {},
+  statusCodes: {},
+};
+
 /** One container for `/status` and for JSON answers. */
-export function containerStatus(container: Container, { traffic }: Control): ContainerStatus {
-  const counts = traffic.counts(container.id);
+export function containerStatus(container: Container, totals: Pick<WorkerStats, 'targets'>): ContainerStatus {
+  const counts = totals.targets.find(({ id }) => id === container.id) ?? NOTHING;
   const target = routeTarget(container);
   return {
     Hash: container.hash,
@@ -158,8 +200,13 @@ export function containerStatus(container: Container, { traffic }: Control): Con
     SwitchedAt: container.switchedAt === null ? null : iso(container.switchedAt),
     DrainSince: container.drain && iso(container.drain.since),
     DrainDeadline: container.drain && iso(container.drain.deadline),
+    StatusCodes: counts.statusCodes,
     Latency: summarize(counts.latency),
   };
+}
+
+function processStatus({ heapUsed, residentBytes, cpuSeconds }: ProcessUse): ProcessStatus {
+  return { HeapUsed: heapUsed, ResidentBytes: residentBytes, CpuSeconds: cpuSeconds };
 }
 
 function iso(ms: number): string {

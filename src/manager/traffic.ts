@@ -1,51 +1,21 @@
-import type {
-  DrainingTarget,
-  FromManager,
-  LatencyCounts,
-  Route,
-  RouteTarget,
-  WorkerInfo,
-  WorkerStats,
-} from '../messages.ts';
-import { addCounts } from './latency.ts';
-
-/** What all workers together have to do with one container. */
-export interface TargetCounts {
-  inFlight: number;
-  upgraded: number;
-  requests: number;
-  latency: LatencyCounts;
-}
-
-/** Totals over all workers, dead ones included as far as their last report went. */
-export type TrafficTotals = Omit<WorkerStats, 'targets'>;
-
-const NOTHING: TrafficTotals = {
-  states: { new: 0, active: 0, idle: 0, hijacked: 0 },
-  connectionsAccepted: 0,
-  connectionsClosed: 0,
-  requests: 0,
-  statusCodes: {},
-  latency: {},
-  sinceSwitch: { requests: 0, seconds: 0 },
-  buffers: { memoryBytes: 0, spoolBytes: 0, spoolFiles: 0 },
-  heapUsed: 0,
-};
+import type { DrainingTarget, FromManager, Route, RouteTarget, WorkerInfo, WorkerStats } from '../messages.ts';
+import { Ledger, type LedgerState } from '../ledger.ts';
 
 /** The workers as the manager sees them, by way of the primary: it sets their route and hears their counts. */
 export class Traffic {
   #route: Route;
   #workers: WorkerInfo[];
-  readonly #stats = new Map<number, WorkerStats>();
-  #ofDeadWorkers: TrafficTotals = NOTHING;
+  readonly #ledger: Ledger;
   #routedVersion: number;
   #watchers: (() => void)[] = [];
   readonly #send: (message: FromManager) => void;
 
-  constructor(route: Route, workers: WorkerInfo[], send: (message: FromManager) => void) {
+  /** @param ledger what was counted before this manager */
+  constructor(route: Route, workers: WorkerInfo[], ledger: LedgerState, send: (message: FromManager) => void) {
     this.#route = route;
     this.#routedVersion = route.version;
     this.#workers = workers;
+    this.#ledger = new Ledger(ledger);
     this.#send = send;
   }
 
@@ -88,22 +58,9 @@ export class Traffic {
     await this.#until(() => this.#workers.length === 0);
   }
 
-  counts(id: string): TargetCounts {
-    const sum: TargetCounts = { inFlight: 0, upgraded: 0, requests: 0, latency: {} };
-    for (const stats of this.#stats.values()) {
-      for (const target of stats.targets) {
-        if (target.id !== id) continue;
-        sum.inFlight += target.inFlight;
-        sum.upgraded += target.upgraded;
-        sum.requests += target.requests;
-        sum.latency = addCounts(sum.latency, target.latency);
-      }
-    }
-    return sum;
-  }
-
-  totals(): TrafficTotals {
-    return [...this.#stats.values()].reduce<TrafficTotals>(add, this.#ofDeadWorkers);
+  /** Over all workers, those that are gone included as far as their last reports went. */
+  totals(): WorkerStats {
+    return this.#ledger.totals(this.#route.activeSince);
   }
 
   /** Whether at least one worker serves. */
@@ -118,31 +75,19 @@ export class Traffic {
 
   receiveWorkers(workers: WorkerInfo[]): void {
     this.#workers = workers;
-    for (const [id, stats] of this.#stats) {
-      if (workers.some((worker) => worker.id === id)) continue;
-      this.#stats.delete(id);
-      // What it had open and in memory ended with it; what it had counted stays counted.
-      const { states, buffers, heapUsed } = NOTHING;
-      const ended = { states, buffers, heapUsed, connectionsClosed: stats.connectionsAccepted };
-      this.#ofDeadWorkers = add(this.#ofDeadWorkers, { ...stats, ...ended });
-    }
+    this.#ledger.keep(workers.map(({ id }) => id));
     this.#look();
   }
 
   receiveStats(worker: number, stats: WorkerStats): void {
-    this.#stats.set(worker, stats);
+    this.#ledger.receive(worker, stats);
     this.#look();
-  }
-
-  /** The counts since the switch start anew; so must those that dead workers left. */
-  forgetSinceSwitch(): void {
-    this.#ofDeadWorkers = { ...this.#ofDeadWorkers, sinceSwitch: NOTHING.sinceSwitch };
   }
 
   /** A worker that has not reported yet may have requests on it, unless it has not even begun to serve. */
   #isIdle(id: string): boolean {
     return this.#workers.every((worker) => {
-      const stats = this.#stats.get(worker.id);
+      const stats = this.#ledger.report(worker.id);
       if (!stats) return worker.state === 'starting';
       return !stats.targets.some((target) => target.id === id && target.inFlight + target.upgraded > 0);
     });
@@ -169,30 +114,4 @@ export class Traffic {
   #look(): void {
     for (const watcher of this.#watchers) watcher();
   }
-}
-
-function add(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
-  return {
-    states: {
-      new: a.states.new + b.states.new,
-      active: a.states.active + b.states.active,
-      idle: a.states.idle + b.states.idle,
-      hijacked: a.states.hijacked + b.states.hijacked,
-    },
-    connectionsAccepted: a.connectionsAccepted + b.connectionsAccepted,
-    connectionsClosed: a.connectionsClosed + b.connectionsClosed,
-    requests: a.requests + b.requests,
-    statusCodes: addCounts(a.statusCodes, b.statusCodes),
-    latency: addCounts(a.latency, b.latency),
-    sinceSwitch: {
-      requests: a.sinceSwitch.requests + b.sinceSwitch.requests,
-      seconds: a.sinceSwitch.seconds + b.sinceSwitch.seconds,
-    },
-    buffers: {
-      memoryBytes: a.buffers.memoryBytes + b.buffers.memoryBytes,
-      spoolBytes: a.buffers.spoolBytes + b.buffers.spoolBytes,
-      spoolFiles: a.buffers.spoolFiles + b.buffers.spoolFiles,
-    },
-    heapUsed: a.heapUsed + b.heapUsed,
-  };
 }

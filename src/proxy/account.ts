@@ -1,47 +1,81 @@
 import { type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { WorkerStats } from '../messages.ts';
+import type { SinceSwitch, WorkerStats } from '../messages.ts';
 import type { Exchange } from './exchange.ts';
 import { Latency } from './latency.ts';
+import { Counts, type Tallies } from './tally.ts';
 
 /** At most so many failures are logged in a second, so that an attack or an outage does not fill the disk. */
 const LOGGED_PER_SECOND = 20;
 
+/** What is counted when a worker's last connection has closed takes a moment, not so long (ms). */
+const LAST_COUNTS = 1_000;
+
 /** What a worker counts of requests. Each exchange is counted once, when it is over, however it ended. */
 export class Account {
   readonly #log: Logger;
+  readonly #tallies: Tallies;
+  /** Requests that are not over yet. */
+  #open = 0;
+  #onNoneOpen: (() => void) | null = null;
   #requests = 0;
-  readonly #statusCodes = new Map<number, number>();
+  #seconds = 0;
+  #retries = 0;
+  readonly #statusCodes = new Counts<number>();
+  readonly #errors = new Counts<ErrorCode>();
   readonly #latency = new Latency();
-  #sinceSwitch = { requests: 0, seconds: 0 };
+  #sinceSwitch: SinceSwitch;
   #second = 0;
   #logged = 0;
   #unlogged = 0;
 
-  constructor(log: Logger) {
+  constructor(log: Logger, tallies: Tallies, activeSince: number | null) {
     this.#log = log;
+    this.#tallies = tallies;
+    this.#sinceSwitch = { activeSince, requests: 0, seconds: 0 };
+  }
+
+  /** Each exchange is to be announced when it begins. */
+  open(): void {
+    this.#open++;
+  }
+
+  /** Calls back once every exchange that was announced is counted; after LAST_COUNTS in any case. */
+  whenNoneOpen(callback: () => void): void {
+    if (this.#open === 0) return callback();
+    this.#onNoneOpen = callback;
+    setTimeout(callback, LAST_COUNTS);
   }
 
   /** `failure` is what kept it from being answered by the application, or null. */
   count(exchange: Exchange, failure: unknown): void {
+    const { status, trace } = exchange;
+    const elapsed = performance.now() - trace.begunAt;
     this.#requests++;
-    this.#statusCodes.set(exchange.status, (this.#statusCodes.get(exchange.status) ?? 0) + 1);
-    this.#sinceSwitch.requests++;
-    const elapsed = performance.now() - exchange.begunAt;
-    this.#sinceSwitch.seconds += elapsed / 1_000;
+    this.#seconds += elapsed / 1_000;
     this.#latency.record(elapsed);
-    if (failure !== null || exchange.failure !== null) this.#note(exchange, failure, Date.now());
+    this.#statusCodes.add(status);
+    (trace.tally ?? this.#tallies.none).statusCodes.add(status);
+    this.#sinceSwitch.requests++;
+    this.#sinceSwitch.seconds += elapsed / 1_000;
+    this.#retries += trace.retries;
+    const code = codeOf(exchange, failure);
+    if (code !== null) {
+      this.#errors.add(code);
+      this.#note(exchange, code, failure);
+    }
+    this.#open--;
+    if (this.#open === 0) this.#onNoneOpen?.();
   }
 
-  #note(exchange: Exchange, failure: unknown, now: number): void {
-    const known = failure instanceof WunderproxyError;
-    if (failure !== null && (!known || failure.code === 'internal_error')) {
+  #note(exchange: Exchange, code: ErrorCode, failure: unknown): void {
+    if (code === 'internal_error') {
       this.#log.error({ err: failure, request: exchange.id }, 'request failed in the proxy');
       return;
     }
-    const code: ErrorCode = exchange.failure ?? (known ? failure.code : 'internal_error');
     // Going away is the client's right.
-    if (code === 'client_closed' || !this.#mayLog(now)) return;
+    if (code === 'client_closed' || !this.#mayLog(Date.now())) return;
+    const known = failure instanceof WunderproxyError;
     const cause = known && failure.cause !== undefined ? messageOf(failure.cause) : undefined;
     const { id: request, status, client } = exchange;
     this.#log.warn({ code, status, request, client: client.address, cause }, 'request failed');
@@ -61,17 +95,36 @@ export class Account {
     return false;
   }
 
-  /** Another container has come into service. */
-  onSwitch(): void {
-    this.#sinceSwitch = { requests: 0, seconds: 0 };
+  /** Another container has come into service, at this time. */
+  onSwitch(activeSince: number | null): void {
+    if (activeSince === this.#sinceSwitch.activeSince) return;
+    this.#sinceSwitch = { activeSince, requests: 0, seconds: 0 };
   }
 
-  snapshot(): Pick<WorkerStats, 'requests' | 'statusCodes' | 'latency' | 'sinceSwitch'> {
+  snapshot(): Counted {
+    const { requests, seconds, latency } = this.#tallies.all.snapshot();
     return {
       requests: this.#requests,
-      statusCodes: Object.fromEntries(this.#statusCodes),
+      seconds: this.#seconds,
+      statusCodes: this.#statusCodes.snapshot(),
       latency: this.#latency.snapshot(),
+      upstream: { requests, seconds, latency },
+      errors: this.#errors.snapshot(),
+      retries: this.#retries,
       sinceSwitch: this.#sinceSwitch,
     };
   }
+}
+
+type Counted = Pick<
+  WorkerStats,
+  'requests' | 'seconds' | 'statusCodes' | 'latency' | 'upstream' | 'errors' | 'retries' | 'sinceSwitch'
+>;
+
+/** Why a request was not answered by the application, or not to its end; null when it was. */
+function codeOf(exchange: Exchange, failure: unknown): ErrorCode | null {
+  const known = failure instanceof WunderproxyError;
+  // A mistake of ours must not hide behind what it led to.
+  if (failure !== null && (!known || failure.code === 'internal_error')) return 'internal_error';
+  return exchange.failure ?? (known ? failure.code : null);
 }

@@ -1,4 +1,5 @@
 import type { Logger } from '../log.ts';
+import { processUse } from '../process-use.ts';
 import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
 import { Account } from './account.ts';
 import { trustIn } from './headers.ts';
@@ -13,11 +14,14 @@ const STATS_INTERVAL = 1_000;
 /** Deadlines are looked at this often (ms), or four times within the shortest one. */
 const SWEEP_INTERVAL = 1_000;
 
+/** `onSent` is called when the message has left this process, or never can. */
+export type Send = (message: FromWorker, onSent?: () => void) => void;
+
 /** Everything that one worker process does, apart from being a process. */
 export class DataPlane {
   readonly #config: WorkerConfig;
   readonly #log: Logger;
-  readonly #send: (message: FromWorker) => void;
+  readonly #send: Send;
   readonly #account: Account;
   readonly #spool: Spool;
   readonly #router: Router;
@@ -26,20 +30,14 @@ export class DataPlane {
   #retireTimer: NodeJS.Timeout | null = null;
 
   /** `onDone` is called when it has retired and no connection is left. */
-  constructor(
-    config: WorkerConfig,
-    route: Route,
-    log: Logger,
-    send: (message: FromWorker) => void,
-    onDone: () => void,
-  ) {
+  constructor(config: WorkerConfig, route: Route, log: Logger, send: Send, onDone: () => void) {
     this.#config = config;
     this.#log = log;
     this.#send = send;
     const { timeouts, limits } = config;
-    this.#account = new Account(log);
     this.#spool = new Spool(config.spool);
     this.#router = new Router(timeouts, () => this.#sendStats());
+    this.#account = new Account(log, this.#router.tallies, route.activeSince);
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
@@ -59,10 +57,7 @@ export class DataPlane {
     this.#listener = new Listener(timeouts, limits, sweeper, {
       serve: (exchange) => void serve(exchange, context),
       refuse: (exchange, code) => void refuse(exchange, code, context),
-      onEmpty: () => {
-        this.#sendStats();
-        onDone();
-      },
+      onEmpty: () => this.#account.whenNoneOpen(() => this.#finish(onDone)),
     });
     this.#version = route.version;
     this.#router.update(route);
@@ -87,7 +82,8 @@ export class DataPlane {
   setRoute(route: Route): void {
     if (route.version >= this.#version) {
       this.#version = route.version;
-      if (this.#router.update(route)) this.#account.onSwitch();
+      this.#router.update(route);
+      this.#account.onSwitch(route.activeSince);
     }
     // First, so that whoever learns that the route is in force already has counts from after the switch.
     this.#sendStats();
@@ -121,6 +117,11 @@ export class DataPlane {
     setImmediate(() => doomed.forEach((connection) => connection.destroy()));
   }
 
+  /** The last report must have left before this process ends. */
+  #finish(onDone: () => void): void {
+    this.#send({ type: 'stats', stats: this.#stats() }, onDone);
+  }
+
   #sendStats(): void {
     this.#send({ type: 'stats', stats: this.#stats() });
   }
@@ -133,7 +134,8 @@ export class DataPlane {
       connectionsClosed: this.#listener.closed,
       ...this.#account.snapshot(),
       buffers: this.#spool.use,
-      heapUsed: process.memoryUsage().heapUsed,
+      accessLog: { lines: 0, lost: 0 },
+      ...processUse(),
     };
   }
 }

@@ -8,6 +8,7 @@ import type { StoredBody } from './request-body.ts';
 import { type ResponseSource, UpstreamResponse } from './response-body.ts';
 import type { Router } from './router.ts';
 import type { Occupant, Target, UpstreamConnection } from './target.ts';
+import type { Trace } from './trace.ts';
 
 /** A container that has changed protocols: from here on its connection is a tunnel. */
 export interface Upgraded {
@@ -60,6 +61,7 @@ type Phase = 'waiting' | 'written' | 'answered' | 'over';
 
 class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, ResponseSource {
   readonly #exchange: Exchange;
+  readonly #trace: Trace;
   readonly #router: Router;
   readonly #options: Dispatcher.DispatchOptions;
   readonly #body: StoredBody | null;
@@ -79,8 +81,6 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Whether any byte of an answer has come. */
   #heard = false;
   #retried = false;
-  /** By `performance.now()`. */
-  #dispatchedAt = 0;
 
   constructor(
     exchange: Exchange,
@@ -91,6 +91,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     reject: (error: WunderproxyError) => void,
   ) {
     this.#exchange = exchange;
+    this.#trace = exchange.trace;
     this.#router = router;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -111,7 +112,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     const target = this.#router.current;
     if (target === null) return this.#fail('no_active_container');
     this.#target = target;
-    this.#dispatchedAt = performance.now();
+    this.#trace.dispatch(target.tally);
     target.claim(this);
     this.#options.body = this.#body === null ? null : this.#body.open();
     this.#connection = target.takeConnection(this.#retried);
@@ -126,6 +127,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     if (this.#target !== this.#router.current) throw RETARGETED;
     this.#phase = 'written';
     this.#written = true;
+    this.#trace.writtenAt = performance.now();
     this.#controller = controller;
     if (this.#connection === null) return;
     this.#reused = this.#connection.used;
@@ -148,6 +150,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     const parsed = responseFields(raw, Date.now());
     if (parsed === null) return this.#abort('upstream_malformed');
     this.#phase = 'answered';
+    this.#trace.answeredAt = performance.now();
     const head = { status, reason: reasonPhrase(status, statusText), fields: parsed.fields, length: parsed.length };
     this.#response = new UpstreamResponse(head, parsed.live, this);
     this.#resolve(this.#response);
@@ -208,7 +211,10 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#leave(false);
     if (this.#phase === 'over') return;
     if (!again) return this.#fail(code, error);
-    if (error !== RETARGETED) this.#retried = true;
+    if (error !== RETARGETED) {
+      this.#retried = true;
+      this.#trace.retries++;
+    }
     this.#choose();
   }
 
@@ -246,7 +252,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
       if (reusable) target.returnConnection(connection);
       else connection.close();
     }
-    if (this.#written) target.finish(performance.now() - this.#dispatchedAt);
+    this.#trace.releasedAt = performance.now();
+    if (this.#written) target.tally.finish(this.#trace.releasedAt - this.#trace.dispatchedAt);
     target.release(this);
   }
 

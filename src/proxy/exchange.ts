@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
+import type { Trace } from './trace.ts';
 
 /** Header or trailer fields in the order of the wire: name, value, name, value, … as Latin-1 text. */
 export type Fields = readonly string[];
@@ -75,8 +76,7 @@ export interface Exchange {
   readonly client: Client;
   /** When the request's head was complete, in ms since the epoch. */
   readonly startedAt: number;
-  /** The same moment by `performance.now()`, which no setting of the clock moves. */
-  readonly begunAt: number;
+  readonly trace: Trace;
   /** For logs, for the application and for error pages; set by the first stage. */
   id: string;
   /** Null when the request has none. */

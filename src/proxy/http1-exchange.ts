@@ -12,6 +12,7 @@ import type {
 } from './exchange.ts';
 import { type BodyDecoder, ChunkedDecoder, LengthDecoder, MALFORMED, NEED_MORE } from './http1-body.ts';
 import type { Http1Head } from './http1-head.ts';
+import { Trace } from './trace.ts';
 
 /** What an exchange needs of its connection. */
 export interface ExchangeConnection {
@@ -38,7 +39,7 @@ const EMPTY = Buffer.alloc(0);
 export class Http1Exchange implements Exchange, BodySource {
   readonly head: RequestHead;
   readonly startedAt = Date.now();
-  readonly begunAt = performance.now();
+  readonly trace: Trace;
   readonly body: BodySource | null;
   readonly finished: Promise<void>;
   /** See BodySource. */
@@ -61,7 +62,8 @@ export class Http1Exchange implements Exchange, BodySource {
   #left: number | null = 0;
   #finish: () => void;
 
-  constructor(connection: ExchangeConnection, socket: Socket, head: Http1Head) {
+  /** @param begunAt when its first byte came, by `performance.now()` */
+  constructor(connection: ExchangeConnection, socket: Socket, head: Http1Head, begunAt: number) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
@@ -69,6 +71,7 @@ export class Http1Exchange implements Exchange, BodySource {
     this.#socket = socket;
     this.head = head;
     this.#http10 = head.http10;
+    this.trace = new Trace(head.http10 ? 'HTTP/1.0' : 'HTTP/1.1', begunAt);
     this.#withoutContent = head.method === 'HEAD';
     this.#keepAlive = head.keepAlive;
     this.#continue = head.expectsContinue;
@@ -95,8 +98,10 @@ export class Http1Exchange implements Exchange, BodySource {
     if (decoder === null || sink === null) return false;
     this.#continue = false;
     const used = decoder.decode(chunk, (data) => {
+      this.trace.bodyIn += data.length;
       if (!sink.onBodyData(data)) this.#socket.pause();
     });
+    this.trace.bytesIn += used < 0 ? chunk.length : used;
     if (used === NEED_MORE) return true;
     this.#sink = null;
     if (used === MALFORMED) {
@@ -138,6 +143,7 @@ export class Http1Exchange implements Exchange, BodySource {
     const text = this.#begin(head, body.length);
     const content = this.#left === 0 ? EMPTY : body;
     this.#left = 0;
+    this.#count(content.length, content.length);
     if (content.length <= ONE_WRITE) {
       this.#socket.write(text + content.toString('latin1'), 'latin1');
     } else {
@@ -152,6 +158,12 @@ export class Http1Exchange implements Exchange, BodySource {
   start(head: ResponseHead): void {
     if (this.over) return;
     this.#socket.write(this.#begin(head, head.length), 'latin1');
+  }
+
+  /** Content that is written, and the bytes that it takes with its framing. */
+  #count(content: number, framed: number): void {
+    this.trace.bodyOut += content;
+    this.trace.bytesOut += framed;
   }
 
   /** The head's text; sets how the body is delimited (RFC 9112 section 6.3). */
@@ -174,6 +186,7 @@ export class Http1Exchange implements Exchange, BodySource {
     }
     if (!this.#keepAlive) text += 'Connection: close\r\n';
     else if (this.#http10) text += 'Connection: keep-alive\r\n';
+    this.trace.bytesOut += text.length + 2;
     return `${text}\r\n`;
   }
 
@@ -189,11 +202,14 @@ export class Http1Exchange implements Exchange, BodySource {
       // What goes beyond the announced length would be read as the next response.
       const allowed = Math.min(chunk.length, this.#left);
       this.#left -= allowed;
+      this.#count(allowed, allowed);
       return allowed === 0 ? true : this.#socket.write(chunk.subarray(0, allowed));
     }
+    const size = this.#chunked ? `${chunk.length.toString(16)}\r\n` : '';
+    this.#count(chunk.length, chunk.length + (this.#chunked ? size.length + 2 : 0));
     if (!this.#chunked) return this.#socket.write(chunk);
     this.#socket.cork();
-    this.#socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1');
+    this.#socket.write(size, 'latin1');
     this.#socket.write(chunk);
     const ready = this.#socket.write('\r\n', 'latin1');
     this.#socket.uncork();
@@ -203,7 +219,11 @@ export class Http1Exchange implements Exchange, BodySource {
   end(trailers: Fields): void {
     if (this.over) return;
     if (this.#left !== null && this.#left > 0) return this.abort();
-    if (this.#chunked) this.#socket.write(`0\r\n${fieldText(trailers)}\r\n`, 'latin1');
+    if (this.#chunked) {
+      const last = `0\r\n${fieldText(trailers)}\r\n`;
+      this.#count(0, last.length);
+      this.#socket.write(last, 'latin1');
+    }
     this.#end();
   }
 
@@ -227,7 +247,9 @@ export class Http1Exchange implements Exchange, BodySource {
 
   switchProtocols(reason: string, fields: Fields): Socket {
     this.status = 101;
-    this.#socket.write(`${headText(101, reason, fields)}\r\n`, 'latin1');
+    const text = `${headText(101, reason, fields)}\r\n`;
+    this.#count(0, text.length);
+    this.#socket.write(text, 'latin1');
     this.#connection.hijack();
     this.owner = null;
     this.over = true;

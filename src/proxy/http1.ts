@@ -63,6 +63,8 @@ export class Http1Connection implements ExchangeConnection, Watched {
   readonly #host: Http1Host;
   #state: ConnectionState | null = 'new';
   #exchange: Http1Exchange | null = null;
+  /** When the first byte of the present request came, by `performance.now()`; one that had to wait for its turn begins with it. */
+  #begunAt = 0;
   /** Bytes that were received and not yet used. */
   #held: Buffer | null = null;
   #lingering = false;
@@ -126,6 +128,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
     }
     if (this.#state !== 'active') {
       this.#setState('active');
+      this.#begunAt = performance.now();
       this.#deadline = Date.now() + this.#host.timeouts.header;
     }
     this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
@@ -157,7 +160,8 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (typeof head === 'string') return this.#refuse(head);
 
     this.#deadline = NEVER;
-    const exchange = new Http1Exchange(this, this.#socket, head);
+    const exchange = new Http1Exchange(this, this.#socket, head, this.#begunAt);
+    exchange.trace.bytesIn = end + 4;
     this.#exchange = exchange;
     if (this.#held !== null) this.#socket.pause();
     this.#host.serve(exchange);
@@ -166,7 +170,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
   #refuse(code: ErrorCode): void {
     this.#held = null;
     this.#deadline = NEVER;
-    const exchange = new Http1Exchange(this, this.#socket, UNREADABLE);
+    const exchange = new Http1Exchange(this, this.#socket, UNREADABLE, this.#begunAt);
     this.#exchange = exchange;
     this.#host.refuse(exchange, code);
   }
@@ -197,6 +201,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (this.#socket.timeout) this.#socket.setTimeout(0);
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
+      this.#begunAt = performance.now();
       this.#deadline = Date.now() + this.#host.timeouts.header;
       // Not at once: a burst of pipelined requests must not become a deep stack.
       setImmediate(() => this.#readHeld());

@@ -20,12 +20,14 @@ export interface PipelineContext extends BodyContext, TunnelContext {
 
 /** The way of one request: every stage in the order of its execution. Never rejects. */
 export async function serve(exchange: Exchange, context: PipelineContext): Promise<void> {
+  context.account.open();
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
   let failure: unknown = null;
   try {
     const refused = refusal(exchange, context.limits);
     if (refused !== null) throw new WunderproxyError(refused);
     const body = exchange.body === null ? null : await storeBody(exchange.body, context);
+    exchange.trace.receivedAt = performance.now();
     const fields = requestFields(exchange.head, exchange.client, context.trust, {
       id: exchange.id,
       startedAt: exchange.startedAt,
@@ -44,6 +46,8 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
 
 /** Answers a request that could not be read; counted like any other. */
 export async function refuse(exchange: Exchange, code: ErrorCode, context: PipelineContext): Promise<void> {
+  context.account.open();
+  exchange.trace.readable = false;
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
   respondWithError(exchange, code);
   await exchange.finished;

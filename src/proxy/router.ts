@@ -1,4 +1,5 @@
 import type { Route, RouteTarget, TargetStats } from '../messages.ts';
+import { Tallies } from './tally.ts';
 import { Target, type UpstreamTimeouts } from './target.ts';
 
 /**
@@ -8,6 +9,7 @@ import { Target, type UpstreamTimeouts } from './target.ts';
 export class Router {
   readonly #timeouts: UpstreamTimeouts;
   readonly #onDrained: () => void;
+  readonly tallies = new Tallies();
   /** By id and address. */
   #targets = new Map<string, Target>();
   #current: Target | null = null;
@@ -52,10 +54,16 @@ export class Router {
     for (const target of this.#targets.values()) target.cut();
   }
 
-  /** One entry for each target: a container that has changed its address may have two. */
+  /** One entry for each container: one that has changed its address may have two targets. */
   stats(): TargetStats[] {
-    return Array.from(this.#targets.values(), ({ id, inFlight, upgraded, requests, latency }) => {
-      return { id, inFlight, upgraded, requests, latency: latency.snapshot() };
+    return Array.from(this.tallies, (tally) => {
+      const sum = { ...tally.snapshot(), inFlight: 0, upgraded: 0 };
+      for (const target of this.#targets.values()) {
+        if (target.tally !== tally) continue;
+        sum.inFlight += target.inFlight;
+        sum.upgraded += target.upgraded;
+      }
+      return sum;
     });
   }
 
@@ -63,7 +71,7 @@ export class Router {
     const key = keyOf(route);
     let target = this.#targets.get(key);
     if (target === undefined) {
-      target = new Target(route, this.#timeouts, () => {
+      target = new Target(route, this.tallies.of(route), this.#timeouts, () => {
         this.#onDrained();
         this.#forgetDrained();
       });

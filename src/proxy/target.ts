@@ -2,7 +2,7 @@ import * as net from 'node:net';
 import { Client, type buildConnector } from 'undici';
 import type { RouteTarget, WorkerTimeouts } from '../messages.ts';
 import { formatHostPort } from '../units.ts';
-import { Latency } from './latency.ts';
+import type { Tally } from './tally.ts';
 
 /** How long to wait for a container. */
 export type UpstreamTimeouts = Pick<WorkerTimeouts, 'connect' | 'response' | 'responseIdle'>;
@@ -110,9 +110,7 @@ export class UpstreamConnection {
 export class Target {
   readonly id: string;
   readonly address: RouteTarget['address'];
-  /** Requests finished on it, since it became known. */
-  requests = 0;
-  readonly latency = new Latency();
+  readonly tally: Tally;
   readonly #timeouts: UpstreamTimeouts;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
@@ -122,9 +120,10 @@ export class Target {
   #retired = false;
 
   /** `onIdle` is called when the last of what ran on a retired target has ended. */
-  constructor(route: RouteTarget, timeouts: UpstreamTimeouts, onIdle: () => void) {
+  constructor(route: RouteTarget, tally: Tally, timeouts: UpstreamTimeouts, onIdle: () => void) {
     this.id = route.id;
     this.address = route.address;
+    this.tally = tally;
     this.#timeouts = timeouts;
     this.#onIdle = onIdle;
   }
@@ -148,12 +147,6 @@ export class Target {
 
   claim(occupant: Occupant): void {
     this.#inFlight.add(occupant);
-  }
-
-  /** A request that was written to it is over, after so many ms. */
-  finish(elapsed: number): void {
-    this.requests++;
-    this.latency.record(elapsed);
   }
 
   release(occupant: Occupant): void {

@@ -56,6 +56,7 @@ function dropPrivileges({ uid, gid }: { uid: number; gid: number }): void {
   process.setuid?.(uid);
 }
 
-function send(message: FromWorker): void {
-  if (process.connected) process.send?.(message, undefined, undefined, () => {});
+function send(message: FromWorker, onSent = (): void => {}): void {
+  if (process.connected) process.send?.(message, undefined, undefined, onSent);
+  else onSent();
 }

@@ -30,6 +30,8 @@ export interface TimeChart {
   kind: 'stack' | 'lines';
   /** A number of the vertical axis with its unit. */
   label: (value: number) => string;
+  /** What the vertical axis reaches at the least. */
+  least?: number;
   /** A second chart below another one has no head, no marks and half the height. */
   minor?: boolean;
 }
@@ -37,7 +39,7 @@ export interface TimeChart {
 /** A chart over the last hour. Its numbers also have to stand in a table: see `description`. */
 export function timeChart(chart: TimeChart): Html {
   const { id, title, description, hour, series, kind, label, minor = false } = chart;
-  const scale = kind === 'stack' ? linear(topOf(series)) : logarithmic(series);
+  const scale = kind === 'stack' ? linear(Math.max(topOf(series), chart.least ?? 0)) : logarithmic(series);
   const paths = kind === 'stack' ? stack(series, scale) : lines(series, scale);
   const head = minor ? 6 : HEAD;
   const plot = minor ? PLOT / 3 : PLOT;
@@ -58,7 +60,7 @@ export function timeChart(chart: TimeChart): Html {
     <svg y="${head}" width="100%" height="${plot}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
       ${paths}
     </svg>
-    ${unknown(hour, place)}${minor ? null : timeAxis(hour, place)}${minor ? null : hour.marks.map((mark) => deployMark(mark, hour, place))}
+    ${unknown(hour, place)}${minor ? null : timeAxis(hour, place)}${minor ? null : deployMarks(hour, place)}
   </svg>`;
 }
 
@@ -181,20 +183,23 @@ function timeAxis({ from, to }: Hour, { foot }: Place): Html[] {
 }
 
 const LABEL_LENGTH = 14;
+/** Deploy marks that are also told in words. */
+const MARKS = 4;
+/** Labels closer than this share of the width would run into one another. */
+const APART = 0.2;
 
-function deployMark({ at, revision }: Mark, { from, to }: Hour, { foot }: Place): Html {
-  const share = (at - from) / (to - from);
-  const x = `${(share * 100).toFixed(2)}%`;
-  const label = revision.length > LABEL_LENGTH ? `${revision.slice(0, LABEL_LENGTH - 1)}…` : revision;
-  const anchor = share > 0.5 ? 'end' : 'start';
-  return html`<line class="mark" x1="${x}" x2="${x}" y1="0" y2="${foot}" /><text
-      class="mark"
-      x="${x}"
-      y="10"
-      dx="${share > 0.5 ? -3 : 3}"
-      text-anchor="${anchor}"
-      >${label}</text
-    >`;
+/** All marks as lines; the newest, and older ones as far as there is room, with their revision. */
+function deployMarks({ from, to, marks }: Hour, { foot }: Place): Html[] {
+  let free = 1 + APART;
+  return marks.toReversed().map(({ at, revision }) => {
+    const share = (at - from) / (to - from);
+    const x = `${+(share * 100).toFixed(2)}%`;
+    const line = html`<line class="mark" x1="${x}" x2="${x}" y2="${foot}" />`;
+    if (free - share < APART) return line;
+    free = share;
+    const label = revision.length > LABEL_LENGTH ? `${revision.slice(0, LABEL_LENGTH - 1)}…` : revision;
+    return html`${line}<text class="mark" x="${x}" y="10" dx="-3">${label}</text>`;
+  });
 }
 
 function percentOf(step: number): string {
@@ -223,17 +228,17 @@ export function legend(series: { name: string; look: string }[], kind: 'stack' |
   </ul>`;
 }
 
-/** Deploy marks in words, for those who can't see them or want to know who. */
+const WORDS = { switch: 'switched to', rollback: 'rolled back to', adopt: 'a start took up' };
+
+/** Deploy marks in words, newest first, for those who can't see them or want to know who. */
 export function marksInWords(marks: Mark[]): Html | null {
   if (marks.length === 0) return null;
-  const words = marks.map(
-    ({ at, revision, event, by }) =>
-      html`<li>
-        ${moment(new Date(at).toISOString())} ${event === 'rollback' ? 'back to' : 'switched to'}
-        <b>${revision}</b>${by && html` by ${by}`}
-      </li>`,
-  );
+  const words = marks.slice(-MARKS).map(({ at, revision, event, by }) => {
+    const who = by ? ` by ${by}` : '';
+    return html`<li>${moment(new Date(at).toISOString())} ${WORDS[event]} <b>${revision}</b>${who}</li>`;
+  });
+  const more = marks.length > MARKS ? html`<li>and ${marks.length - MARKS} before</li>` : null;
   return html`<ul class="marks" aria-label="Deployments of the last hour">
-    ${words}
+    ${words.toReversed()}${more}
   </ul>`;
 }

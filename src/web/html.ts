@@ -36,12 +36,12 @@ const compacted = new WeakMap<TemplateStringsArray, string[]>();
 export function html(strings: TemplateStringsArray, ...values: unknown[]): Html {
   let parts = compacted.get(strings);
   if (!parts) {
-    parts = strings.map((part) => part.replace(/\s*\n\s*/g, ' ').replace(/> </g, '><'));
+    parts = strings.map((part) => part.replace(/\s*\n\s*/g, '\n').replace(/>\n</g, '><'));
     compacted.set(strings, parts);
   }
   let text = parts[0] ?? '';
   values.forEach((value, at) => (text += markup(value) + (parts[at + 1] ?? '')));
-  return new Html(text.trim());
+  return new Html(text);
 }
 
 /** What a value becomes in markup; null and undefined become nothing. */

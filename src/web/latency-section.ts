@@ -16,8 +16,10 @@ export function latencySection(status: Status, hour: Hour): Html {
     { name: '50th percentile', look: 'p50', values: hour.steps.map((step) => positive(step?.p50)) },
     { name: '90th', look: 'p90', values: hour.steps.map((step) => positive(step?.p90)) },
     { name: '99th', look: 'p99', values: hour.steps.map((step) => positive(step?.p99)) },
+    { name: '99th of the containers’ own time', look: 'own', values: hour.steps.map((step) => positive(step?.ownP99)) },
   ];
-  const now = status.Recent.at(-1)?.Latency ?? null;
+  const last = status.Recent.at(-1);
+  const now = last?.Latency ?? null;
   const containers = byService(status);
   const compared: LatencySeries[] = [
     { name: 'clients, since the start', look: 'h0', latency: status.Latency },
@@ -48,6 +50,8 @@ export function latencySection(status: Status, hour: Hour): Html {
     table: [
       ...(now ? [{ name: 'Clients, last 10 s', latency: now }] : []),
       { name: 'Clients, since the start', latency: status.Latency },
+      ...(last ? [{ name: 'Containers, last 10 s', latency: last.ContainerLatency }] : []),
+      { name: 'Containers, since the start', latency: status.ContainerLatency },
       ...containers.map(({ name, latency }) => ({ name: `Container ${name}`, latency })),
     ],
   });

@@ -143,12 +143,12 @@ function switchSteps(revision: string, container: string, id: string | null, con
   const steps = [html`All new requests go to <b>${revision}</b>, ${container}.`];
   if (!active) return [...steps, html`Nothing is in service before it: clients get 503 until then.`];
   if (active.id === id) return [html`<b>${revision}</b> is in service already; only the store is written again.`];
-  const { inFlight, upgraded } = control.traffic.counts(active.id);
+  const counts = control.traffic.totals().targets.find(({ id }) => id === active.id);
   return [
     ...steps,
     html`<b>${active.revision}</b> (${shortId(active.id)}), in service now, finishes what it does: at the moment
-      ${plural(inFlight, 'request')} and ${plural(upgraded, 'tunnel')}. It has ${duration(control.drainTimeout)} for
-      that; what still runs then is broken off.`,
+      ${plural(counts?.inFlight ?? 0, 'request')} and ${plural(counts?.upgraded ?? 0, 'tunnel')}. It has
+      ${duration(control.drainTimeout)} for that; what still runs then is broken off.`,
     html`After that ${active.revision} is stopped and removed.`,
   ];
 }

@@ -1,6 +1,4 @@
-import type { ConnectionStates } from '../messages.ts';
-import type { JournalEntry } from '../manager/journal.ts';
-import type { RecentSlice } from '../manager/recent.ts';
+import type { Deploy, RecentSlice } from '../manager/recent.ts';
 import type { Status } from '../manager/status.ts';
 
 /** The charts' time axis: an hour in steps of 30 s. */
@@ -19,17 +17,19 @@ export interface Mark {
   /** Ms since the epoch. */
   at: number;
   revision: string;
-  event: string;
+  event: Deploy['Event'];
   by: string;
 }
 
 /** One step of the time axis; rates are per second. Null: nothing is known of that time. */
 export interface Step {
   rates: Record<StatusClass, number>;
-  states: Status['States'] | null;
+  states: Status['States'];
   p50: number;
   p90: number;
   p99: number;
+  /** Of the containers' own time. */
+  ownP99: number;
 }
 
 /** The last hour as the charts show it. */
@@ -55,41 +55,34 @@ export function countOf(codes: Record<string, number>, ofClass?: StatusClass): n
   return sum;
 }
 
-/** A slice, as far as its manager knew it. */
-type Slice = RecentSlice & { Seconds?: number; States?: ConnectionStates };
-
-/** Length of a slice of `Recent`, in seconds. */
-const SLICE_SECONDS = 10;
-
-export function hourOf(status: Status, journal: readonly JournalEntry[], host: string, now: number): Hour {
+export function hourOf(status: Status, now: number): Hour {
   const to = Math.ceil(now / STEP) * STEP;
   const from = to - STEPS * STEP;
-  const parts: Slice[][] = Array.from({ length: STEPS }, () => []);
+  const parts: RecentSlice[][] = Array.from({ length: STEPS }, () => []);
   const codes: Record<string, number> = {};
   for (const slice of status.Recent) {
     // A slice is named by its end.
     parts[Math.floor((Date.parse(slice.At) - 1 - from) / STEP)]?.push(slice);
     for (const [code, count] of Object.entries(slice.StatusCodes)) codes[code] = (codes[code] ?? 0) + count;
   }
-  return { from, to, steps: parts.map(stepOf), marks: marksOf(journal, host, from), codes };
+  return { from, to, steps: parts.map(stepOf), marks: marksOf(status, from), codes };
 }
 
-function stepOf(slices: Slice[]): Step | null {
+function stepOf(slices: RecentSlice[]): Step | null {
   const last = slices.at(-1);
   if (!last) return null;
   const rates = { '1xx': 0, '2xx': 0, '3xx': 0, '4xx': 0, '5xx': 0 };
-  const seconds = slices.reduce((sum, { Seconds }) => sum + (Seconds ?? SLICE_SECONDS), 0);
+  const seconds = slices.reduce((sum, { Seconds }) => sum + Seconds, 0);
   for (const { StatusCodes } of slices) {
     for (const [code, count] of Object.entries(StatusCodes)) rates[classOf(code)] += count / seconds;
   }
   const worst = (name: 'P50' | 'P90' | 'P99') => Math.max(...slices.map(({ Latency }) => Latency[name]));
-  return { rates, states: last.States ?? null, p50: worst('P50'), p90: worst('P90'), p99: worst('P99') };
+  const ownP99 = Math.max(...slices.map(({ ContainerLatency }) => ContainerLatency.P99));
+  return { rates, states: last.States, p50: worst('P50'), p90: worst('P90'), p99: worst('P99'), ownP99 };
 }
 
-/** Switches and rollbacks of this machine. */
-function marksOf(journal: readonly JournalEntry[], host: string, from: number): Mark[] {
-  return journal
-    .filter(({ Event, Outcome, Host }) => ['switch', 'rollback'].includes(Event) && Outcome === 'ok' && Host === host)
-    .map(({ Time, Event, By, Revision }) => ({ at: Date.parse(Time), revision: Revision, event: Event, by: By }))
-    .filter(({ at }) => at >= from);
+function marksOf({ Deploys }: Status, from: number): Mark[] {
+  return Deploys.map(({ At, Event, By, Revision }) => {
+    return { at: Date.parse(At), revision: Revision, event: Event, by: By };
+  }).filter(({ at }) => at >= from);
 }

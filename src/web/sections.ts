@@ -31,7 +31,7 @@ const JOURNAL_SHOWN = 20;
 /** Renders all parts of the page. */
 export function renderSections(model: PageModel): Sections {
   const { status, now } = model;
-  const hour = hourOf(status, model.journal, model.host, now);
+  const hour = hourOf(status, now);
   const show = (name: SectionName, data: object) => render(name, { f: format, now, status, ...data });
   return {
     summary: show('summary', { findings: findings(status), figures: figures(status) }),

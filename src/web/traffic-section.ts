@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import { describeError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 import type { Status } from '../manager/status.ts';
 import { legend, marksInWords, type Series, timeChart } from './chart.ts';
 import * as format from './format.ts';
@@ -34,7 +35,7 @@ export function trafficSection(status: Status, hour: Hour): Html {
     return {
       name: STATE_WORDS[name],
       look: `s-${name}`,
-      values: valuesOf(hour, (step) => step.states?.[name] ?? null),
+      values: valuesOf(hour, (step) => step.states[name]),
     };
   });
   const all = countOf(hour.codes);
@@ -62,24 +63,24 @@ export function trafficSection(status: Status, hour: Hour): Html {
       minor: true,
       label: format.rate,
     }),
-    connectionChart: connections.some(({ values }) => values.some((value) => value !== null))
-      ? timeChart({
-          id: 'chart-connections',
-          title: 'Open client connections in the last hour, by state',
-          description: `Now ${statesInWords(status)}.`,
-          hour,
-          series: connections,
-          kind: 'stack',
-          label: format.count,
-        })
-      : null,
+    connectionChart: timeChart({
+      id: 'chart-connections',
+      title: 'Open client connections in the last hour, by state',
+      description: `Now ${statesInWords(status)}.`,
+      hour,
+      series: connections,
+      kind: 'stack',
+      least: 2,
+      label: format.count,
+    }),
     requestLegend: legend(requests.filter(({ values }) => values.some((value) => value !== null && value > 0))),
     connectionLegend: legend(connections),
     marks: marksInWords(hour.marks),
     classes: CLASSES,
     rows: rowsOf(hour),
     codes: codesOf(status, hour),
-    states: STATES.map((name) => ({ name: STATE_WORDS[name], value: status.States[name] })),
+    states: statesInWords(status),
+    errors: errorsOf(status),
   });
 }
 
@@ -96,7 +97,7 @@ interface Row {
   /** Per second, by class in the order of CLASSES. */
   rates: number[];
   /** Open connections at its end. */
-  open: number | null;
+  open: number;
   /** Of the worst 10 s, in ms. */
   p50: number;
   p99: number;
@@ -113,7 +114,7 @@ function rowsOf({ from, steps }: Hour): Row[] {
     rows.push({
       at: new Date(from + at * STEP).toISOString(),
       rates: CLASSES.map((name) => known.reduce((sum, { rates }) => sum + rates[name], 0) / known.length),
-      open: states && STATES.reduce((sum, name) => sum + states[name], 0),
+      open: STATES.reduce((sum, name) => sum + states[name], 0),
       p50: Math.max(...known.map((step) => step.p50)),
       p99: Math.max(...known.map((step) => step.p99)),
     });
@@ -138,4 +139,15 @@ function codesOf({ Totals }: Status, hour: Hour): CodeRow[] {
 
 function nameOf(code: string): string {
   return code === '499' ? 'Client went away' : (STATUS_CODES[code] ?? '');
+}
+
+/** What wunderproxy, or the client, ended, by error code. */
+function errorsOf({ Totals }: Status): { code: string; message: string; total: number }[] {
+  return Object.entries(Totals.Errors)
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([code, total]) => ({ code, message: messageFor(code), total }));
+}
+
+function messageFor(code: string): string {
+  return ERROR_CODES.some((each) => each === code) ? describeError(code as ErrorCode).message : '';
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addCounts, countsSince, summarize } from '../../src/manager/latency.ts';
-import { Recent } from '../../src/manager/recent.ts';
+import { addCounts } from '../../src/ledger.ts';
+import { countsSince, summarize } from '../../src/manager/latency.ts';
 import { Latency } from '../../src/proxy/latency.ts';
 
 test('percentiles of a known distribution are right to 2 %', () => {
@@ -37,15 +37,4 @@ test('counts of workers add up, and what came since is their difference', () => 
   const sum = addCounts({ 200: 5 }, { 200: 2, 404: 1 });
   assert.deepEqual(sum, { 200: 7, 404: 1 });
   assert.deepEqual(countsSince(sum, { 200: 7 }), { 404: 1 });
-});
-
-test('an hour of slices is kept, each with what came in its ten seconds', () => {
-  const recent = new Recent();
-  for (let i = 0; i <= 400; i++) {
-    recent.take({ statusCodes: { 200: i * 3 }, latency: { 1_000: i * 3 } }, new Date(i * 10_000));
-  }
-  assert.equal(recent.slices.length, 360);
-  assert.deepEqual(recent.slices.at(-1)?.StatusCodes, { 200: 3 });
-  assert.equal(recent.slices.at(-1)?.Latency.Count, 3);
-  assert.equal(recent.slices.at(-1)?.At, new Date(4_000_000).toISOString());
 });

@@ -67,9 +67,15 @@ test('each finished request is counted once, by its status, whatever became of i
   assert.deepEqual(stats.statusCodes, { 201: 2, 400: 1, 499: 1 });
   assert.equal(stats.sinceSwitch.requests, 4);
   assert.equal(sumOf(stats.latency), 4);
-  const [target, ...others] = stats.targets.map(({ latency, ...counts }) => ({ ...counts, timed: sumOf(latency) }));
-  assert.deepEqual(target, { id: upstream.target.id, inFlight: 0, upgraded: 0, requests: 3, timed: 3 });
-  assert.deepEqual(others, []);
+  assert.equal(sumOf(stats.upstream.latency), 3);
+  assert.deepEqual(stats.errors, { client_closed: 1, bad_request: 1 });
+  const targets = stats.targets.map(({ latency, seconds: _, ...counts }) => ({ ...counts, timed: sumOf(latency) }));
+  const { id, revision } = upstream.target;
+  const none = { inFlight: 0, upgraded: 0, requests: 0, timed: 0 };
+  assert.deepEqual(targets, [
+    { ...none, id, revision, requests: 3, timed: 3, statusCodes: { 201: 2, 499: 1 } },
+    { ...none, id: '', revision: '', statusCodes: { 400: 1 } },
+  ]);
 });
 
 test('a client that goes away ends its request at the container at once', async (t) => {

@@ -44,9 +44,10 @@ export function container(digit: string, more: Partial<ContainerStatus> = {}): C
     SwitchedAt: null,
     DrainSince: null,
     DrainDeadline: null,
+    StatusCodes: {},
     Latency: NO_LATENCY,
     ...more,
-  } as ContainerStatus;
+  };
 }
 
 export function active(digit: string, more: Partial<ContainerStatus> = {}): ContainerStatus {
@@ -76,9 +77,11 @@ export function hour(failing = 0, slices = 360): Status['Recent'] {
       Requests: wave * 12,
       StatusCodes: codes,
       Latency: latency(12 + 4 * Math.sin(at / 30) + (back <= failing ? 60 : 0), wave * 12),
+      Errors: {},
+      ContainerLatency: latency(9 + 2 * Math.sin(at / 30), wave * 12),
       States: { new: 3, active: Math.round(wave / 8), idle: wave, hijacked: 20 + Math.round(at / 20) },
     };
-  }) as unknown as Status['Recent'];
+  });
 }
 
 const sum = (recent: Status['Recent']) => {
@@ -110,10 +113,21 @@ export function status(more: Partial<Status> = {}): Status {
       Requests: 48_113_290,
       ConnectionsAccepted: 1_883_002,
       ConnectionsClosed: 1_882_720,
+      Errors: { client_closed: 41, upstream_broken: 12 },
+      Retries: 3,
       StatusCodes: sum(recent),
     },
     Recent: recent,
+    Deploys: [],
     Latency: latency(12, 48_113_290),
+    ContainerLatency: latency(9, 48_113_290),
+    AccessLog: { Lines: 48_113_290, Lost: 0 },
+    Processes: {
+      Primary: { HeapUsed: 9_000_000, ResidentBytes: 61_000_000, CpuSeconds: 1_004 },
+      Manager: { HeapUsed: 31_000_000, ResidentBytes: 120_000_000, CpuSeconds: 2_120 },
+      Workers: { HeapUsed: 103_000_000, ResidentBytes: 260_000_000, CpuSeconds: 182_120 },
+    },
+    Deaths: { Workers: 1, Managers: 0 },
     Buffers: { MemoryBytes: 1_482_112, SpoolBytes: 38_221_004, SpoolFiles: 3 },
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
     Peers: [],
@@ -124,7 +138,7 @@ export function status(more: Partial<Status> = {}): Status {
       { Revision: 'v3', DeployedAt: ago(5_340), DeployedBy: 'ines', Hash: hashOf('3') },
     ],
     ...more,
-  } as Status;
+  };
 }
 
 export function entry(seconds: number, more: Partial<JournalEntry> = {}): JournalEntry {
@@ -194,8 +208,9 @@ const fresh: Partial<Status> = {
   States: NOTHING_DONE,
   Recent: [],
   Latency: NO_LATENCY,
+  ContainerLatency: NO_LATENCY,
   StartedAt: ago(40),
-  Totals: { Requests: 0, ConnectionsAccepted: 0, ConnectionsClosed: 0, StatusCodes: {} } as Status['Totals'],
+  Totals: { Requests: 0, ConnectionsAccepted: 0, ConnectionsClosed: 0, StatusCodes: {}, Errors: {}, Retries: 0 },
   Buffers: { MemoryBytes: 0, SpoolBytes: 0, SpoolFiles: 0 },
 };
 
@@ -204,7 +219,15 @@ const deploying = (): Status => {
     draining('2'),
     active('3', { SwitchedAt: ago(12), StartedAt: ago(40), Requests: 3_120, Latency: latency(8, 3_120) }),
   ];
-  return status({ Active: next, Containers: [old, next] });
+  const mark = {
+    At: ago(12),
+    Event: 'switch' as const,
+    Revision: 'v3',
+    Hash: hashOf('3'),
+    Container: next.Id,
+    By: 'ines',
+  };
+  return status({ Active: next, Containers: [old, next], Deploys: [mark], Requests: 3_100, TotalTime: 41 });
 };
 
 const failedContainer = active('3', { State: 'failed', Failure: 'exited with status 137', Address: null, InFlight: 0 });
@@ -310,6 +333,14 @@ export const PAGES: Record<string, () => PageModel> = {
           ...['2', '4', '5', '6'].map((digit) => container(digit, { Revision: `${longRevision}-${digit}` })),
         ],
         Totals: { ...base.Totals, StatusCodes: codes },
+        Deploys: Array.from({ length: 26 }, (_, at) => ({
+          At: ago(3_500 - at * 120),
+          Event: 'switch' as const,
+          Revision: longRevision,
+          Hash: hashOf('3'),
+          Container: '',
+          By: 'ci',
+        })),
         Certificates: [
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
