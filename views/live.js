@@ -122,6 +122,10 @@ function open() {
     heard();
   });
   source.addEventListener('tick', heard);
+  // Refused, not broken: after a logout, or because there are too many.
+  source.addEventListener('error', () => {
+    if (source.readyState === EventSource.CLOSED) void poll();
+  });
 }
 
 localize(document);

@@ -167,7 +167,7 @@ export function deployedBy(context: Context): string {
  * The policy allows only what the page has: a style sheet, a script, a stream and forms of its own. No HSTS: it would hold
  * for every port of this host. Referrer `same-origin`: with `no-referrer` browsers send forms with `Origin: null`.
  */
-const securityHeaders = helmet({
+export const securityHeaders = helmet({
   contentSecurityPolicy: {
     useDefaults: false,
     directives: {

@@ -11,6 +11,11 @@ export function count(value: number): string {
     .replace(/\B(?=(\d{3})+$)/g, THIN);
 }
 
+/** How many of something: `1 request`, `12 requests`. */
+export function plural(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? '' : 's'}`;
+}
+
 /** Bytes with their unit. */
 export function bytes(value: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];

@@ -42,7 +42,7 @@ export class LiveStreams {
   open(admitted: () => boolean): Readable {
     if (this.#streams.size >= STREAMS) throw new WunderproxyError('too_many_streams');
     const stream: Stream = { out: new Readable({ read: () => {} }), admitted, lag: 0, behind: false };
-    stream.out.on('close', () => this.#closed(stream));
+    stream.out.on('close', () => this.#forget(stream));
     this.#streams.add(stream);
     this.#timer ??= setInterval(() => this.#tick(), TICK).unref();
     stream.out.push(`retry: 2000\n\n${eventOf(this.#render())}`);
@@ -57,7 +57,8 @@ export class LiveStreams {
     const everything = eventOf(now);
     this.#last = now;
     for (const stream of this.#streams) {
-      if (!stream.admitted() || stream.lag >= LAGGING) stream.out.destroy();
+      if (stream.lag >= LAGGING) stream.out.destroy();
+      else if (!stream.admitted()) this.#dismiss(stream);
       else if (stream.out.readableLength > 0) {
         stream.lag++;
         stream.behind = true;
@@ -69,7 +70,14 @@ export class LiveStreams {
     }
   }
 
-  #closed(stream: Stream): void {
+  /** Ends it properly, unless that would have to wait for its reader. */
+  #dismiss(stream: Stream): void {
+    this.#forget(stream);
+    if (stream.out.readableLength > 0) stream.out.destroy();
+    else stream.out.push(null);
+  }
+
+  #forget(stream: Stream): void {
     this.#streams.delete(stream);
     if (this.#streams.size > 0 || this.#timer === null) return;
     clearInterval(this.#timer);

@@ -83,8 +83,9 @@ class StatusPage {
     });
     router.get('/confirm/:kind', async (context) => {
       const kind = kindOf(context);
-      const hash = typeof context.query['hash'] === 'string' ? context.query['hash'] : '';
-      await this.#confirm(context, await planOf(kind, hash, this.#options), null);
+      const { hash } = context.query;
+      if (kind === 'launch' && hash === undefined) return this.#send(context, 'Launch', render('launch', {}));
+      await this.#confirm(context, await planOf(kind, String(hash ?? ''), this.#options), null);
     });
     router.post('/act/:kind', async (context) => this.#act(context, kindOf(context)));
     router.post('/logout', (context) => {

@@ -4,7 +4,7 @@ import { type Container, isOld, shortId } from '../manager/containers.ts';
 import { rollbackTarget } from '../manager/history.ts';
 import { parseIdentifier } from '../manager/launch-config.ts';
 import type { ActKind } from './acts.ts';
-import { count, duration } from './format.ts';
+import { duration, plural } from './format.ts';
 import { html, type Html } from './html.ts';
 
 /** What an act will do, before it is done. */
@@ -170,8 +170,4 @@ function stopPlan({ control }: ApiOptions): Draft {
 
 function named(container: Container): string {
   return `${container.revision} (${shortId(container.id)})`;
-}
-
-function plural(number: number, noun: string): string {
-  return `${count(number)} ${noun}${number === 1 ? '' : 's'}`;
 }

@@ -38,9 +38,8 @@ export function findings(status: Status): Finding[] {
 
 function inService({ Active, Containers, Launches }: Status): Finding[] {
   if (Active?.State === 'failed') {
-    return [
-      { level: 'bad', text: `${Active.Revision}, in service, has failed: clients get 503. ${Active.Failure ?? ''}` },
-    ];
+    const why = Active.Failure ? ` (${Active.Failure})` : '';
+    return [{ level: 'bad', text: `${Active.Revision}, in service, has failed${why}: clients get 503.` }];
   }
   if (Active?.State === 'starting') {
     return [

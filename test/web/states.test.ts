@@ -62,7 +62,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     'failed container',
     'summary',
     [
-      /Trouble v3, in service, has failed: clients get 503\. exited with status 137/,
+      /Trouble v3, in service, has failed \(exited with status 137\): clients get 503/,
       /% of the last minute's answers are 5xx/,
     ],
   ],
