@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Page } from 'playwright-core';
 import { browserFor, profile } from '../support/browser.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
-import { deploy, statusOf, untilInFlight, versionServed } from '../support/deployments.ts';
+import { deploy, statusOf, versionServed } from '../support/deployments.ts';
+import { connectionTo } from '../support/http.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 
 async function setUp(
@@ -16,6 +20,16 @@ async function setUp(
     stateDir: shop.stateDir,
   });
   return { shop, program, url: `http://${program.api}/` };
+}
+
+/** Holds a drain up until it is closed. */
+async function openTunnel(program: TestProgram): Promise<Socket> {
+  const headers = { connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-version': '13' };
+  const asked = request({ ...connectionTo(program.proxy), headers: { host: 'shop', ...headers } });
+  asked.end();
+  const [, tunnel] = (await once(asked, 'upgrade')) as [unknown, Socket];
+  tunnel.on('error', () => {});
+  return tunnel;
 }
 
 /** By clicking, from a hash to a container in service. */
@@ -34,7 +48,7 @@ async function deployByHand(page: Page, hash: string, revision: string): Promise
 }
 
 test('a whole deploy is done by clicking, and watched live on a page that is never reloaded', async (t) => {
-  const { shop, program, url } = await setUp(t);
+  const { shop, program, url } = await setUp(t, ['--drain-timeout', '2m']);
   const [one, two] = [shop.config('v1'), shop.config('v2', { env: { START_DELAY: '1500' } })];
   const browser = await browserFor(t);
   const { context, seen } = await profile(browser);
@@ -55,8 +69,7 @@ test('a whole deploy is done by clicking, and watched live on a page that is nev
   // A screen reader is told.
   await watcher.locator('#said').getByText('v1 is in service').waitFor({ state: 'attached' });
 
-  const slow = program.get('/slow?ms=4000');
-  await untilInFlight(program, 1);
+  const tunnel = await openTunnel(program);
   const launching = watcher.getByRole('heading', { name: 'Launching v2' }).waitFor();
   const probed = watcher.getByText('connection refused').first().waitFor();
   await deployByHand(page, two, 'v2');
@@ -64,7 +77,9 @@ test('a whole deploy is done by clicking, and watched live on a page that is nev
   await probed;
   await watcher.getByRole('heading', { name: 'Draining v1' }).waitFor();
   await watcher.getByRole('progressbar').waitFor();
-  assert.equal((await slow).json<{ version: string }>().version, 'v1');
+  await watcher.getByText('0 requests and 1 tunnel to finish').waitFor();
+  assert.equal(tunnel.closed, false);
+  tunnel.destroy();
   await watcher.getByRole('heading', { name: 'Draining v1' }).waitFor({ state: 'detached' });
   assert.equal(await versionServed(program), 'v2');
   assert.deepEqual(

@@ -26,7 +26,7 @@ export interface Complaints {
 /** A fresh profile whose pages' complaints are collected. */
 export async function profile(browser: Browser, options: BrowserContextOptions = {}): Promise<Complaints> {
   const context = await browser.newContext({ timezoneId: 'Asia/Kolkata', locale: 'en-GB', ...options });
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(60_000);
   const seen: string[] = [];
   context.on('weberror', (error) => seen.push(String(error.error())));
   context.on('console', (message) => {
