@@ -1,7 +1,8 @@
 import { accessSync, constants } from 'node:fs';
 import { availableParallelism, homedir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command, CommanderError, type Option } from 'commander';
+import type { AccessLogTarget } from './access-log-file.ts';
 import { option, UsageError } from './option.ts';
 import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
 import {
@@ -34,6 +35,9 @@ export interface Config extends TrafficConfig {
   user: string | null;
   drainTimeout: number;
   launchTimeout: number;
+  accessLog: AccessLogTarget;
+  /** Whether query strings are written to the access log. */
+  logQuery: boolean;
   s3Endpoint: string | null;
   s3PathStyle: boolean;
   stateDir: string;
@@ -61,7 +65,11 @@ export function options(): Option[] {
       parseListenAddress('0.0.0.0:443'),
       '0.0.0.0:443',
     ),
-    option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
+    option(
+      '--api <addr>',
+      'manager API and status page (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)',
+      address,
+    ),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
     option('--cfg <file>', 'KEY=value lines: environment for every container'),
@@ -79,6 +87,14 @@ export function options(): Option[] {
       '60s',
     ),
     ...trafficOptions(),
+    option(
+      '--access-log <file>',
+      'a JSON line for each request to a file, to stdout or nowhere (off); reopened on SIGHUP',
+      parseAccessLog,
+      { kind: 'off' },
+      'off',
+    ),
+    option('--log-query <switch>', 'query strings in the access log: on or off', parseSwitch, true, 'on'),
     option('--s3-endpoint <url>', 'another S3 than AWS (Ceph, MinIO, ...)', parseEndpoint),
     option('--s3-path-style', 'address buckets by path instead of by host name'),
     option(
@@ -94,6 +110,17 @@ function parseEndpoint(text: string): string {
   return text;
 }
 
+function parseAccessLog(text: string): AccessLogTarget {
+  if (text === '') throw new RangeError('expected a file, stdout or off');
+  if (text === 'off' || text === 'stdout') return { kind: text };
+  return { kind: 'file', path: resolve(text) };
+}
+
+function parseSwitch(text: string): boolean {
+  if (text !== 'on' && text !== 'off') throw new RangeError('expected on or off');
+  return text === 'on';
+}
+
 interface RawOptions extends RawTraffic {
   proxy: ListenAddress;
   tls: ListenAddress;
@@ -106,6 +133,8 @@ interface RawOptions extends RawTraffic {
   user?: string;
   drainTimeout: number;
   launchTimeout: number;
+  accessLog: AccessLogTarget;
+  logQuery: boolean;
   s3Endpoint?: string;
   s3PathStyle?: boolean;
   stateDir?: string;
@@ -167,6 +196,8 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     drainTimeout: raw.drainTimeout,
     launchTimeout: raw.launchTimeout,
     ...trafficConfig(raw),
+    accessLog: raw.accessLog,
+    logQuery: raw.logQuery,
     s3Endpoint: raw.s3Endpoint ?? null,
     s3PathStyle: raw.s3PathStyle ?? false,
     stateDir: raw.stateDir ?? defaultStateDir(),

@@ -5,11 +5,20 @@ const MAX_WAITING = 64 * 1024;
 /** How often (ms) a reader that was too slow is tried again. */
 const RETRY = 50;
 
-const STDOUT = 1;
+/** Descriptor of stdout. */
+export const STDOUT = 1;
 
 /** What Node has below process.stdout when that is a pipe or a socket. */
 interface StreamHandle {
   setBlocking?(blocking: boolean): number;
+}
+
+/**
+ * To be called before each write to a stdout that is a pipe or a socket: all processes of the program share it with its mode,
+ * and libuv makes it blocking again for every child that is started with it.
+ */
+export function keepStdoutFromBlocking(): void {
+  if (!process.stdout.isTTY) (process.stdout as { _handle?: StreamHandle })._handle?.setBlocking?.(false);
 }
 
 /**
@@ -18,7 +27,6 @@ interface StreamHandle {
  * of their own once it reads again; a reader that has gone is none of our business.
  */
 export class LogOutput {
-  readonly #handle: StreamHandle | undefined;
   readonly #onLost: (lines: number) => string;
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
@@ -27,7 +35,6 @@ export class LogOutput {
 
   /** @param onLost the line that says how many lines are missing */
   constructor(onLost: (lines: number) => string) {
-    if (!process.stdout.isTTY) this.#handle = (process.stdout as { _handle?: StreamHandle })._handle;
     this.#onLost = onLost;
     process.on('exit', () => this.flushSync());
   }
@@ -69,9 +76,7 @@ export class LogOutput {
 
   #tryWrite(bytes: Buffer): number {
     try {
-      // Each time: all processes of the program share the pipe with its mode, and libuv makes it blocking again for every
-      // child that is started with it.
-      this.#handle?.setBlocking?.(false);
+      keepStdoutFromBlocking();
       return writeSync(STDOUT, bytes);
     } catch (error) {
       // EPIPE and the like: there is nobody to tell.

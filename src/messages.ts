@@ -183,6 +183,8 @@ export interface WorkerConfig {
   hosts: string[];
   limits: WorkerLimits;
   spool: WorkerSpool;
+  /** Inherited descriptor of the access log, and whether query strings are written to it; null: no log. */
+  accessLog: { fd: number; query: boolean } | null;
   timeouts: WorkerTimeouts;
 }
 

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { openLog } from './access-log-file.ts';
 import type { Config } from './config.ts';
 import { messageOf } from './errors.ts';
 import { parseEnvironmentFile } from './environment-file.ts';
@@ -18,6 +19,8 @@ export function preflight(config: Config): { user: { uid: number; gid: number } 
     const file = config.cfg;
     attempt(`--cfg ${file}`, () => parseEnvironmentFile(readFileSync(file, 'utf8')));
   }
+  const { accessLog } = config;
+  if (accessLog.kind === 'file') attempt(`--access-log ${accessLog.path}`, () => closeSync(openLog(accessLog.path)));
   writableDirectory('--state-dir', config.stateDir);
   if (config.bucket.startsWith('file:')) writableDirectory('bucket', fileURLToPath(config.bucket));
   return { user: config.user === null ? null : findUser(config.user) };

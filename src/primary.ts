@@ -1,7 +1,9 @@
+import { AccessLogFile } from './access-log-file.ts';
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './log.ts';
 import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import { processUse } from './process-use.ts';
 import { Respawn } from './respawn.ts';
@@ -30,6 +32,7 @@ export class Primary {
   readonly #log: Logger;
   readonly #proxy: BoundListener;
   readonly #api: BoundListener;
+  readonly #accessLog: AccessLogFile;
   readonly #pool: WorkerPool;
   readonly #managerRespawn = new Respawn();
   readonly #startedAt = Date.now();
@@ -68,9 +71,11 @@ export class Primary {
     this.#log = createLogger('primary');
     this.#proxy = proxy;
     this.#api = api;
+    this.#accessLog = new AccessLogFile(config.accessLog);
     this.#pool = new WorkerPool(
       {
         fds: proxy.fds,
+        accessLog: { fd: () => this.#accessLog.fd, query: config.logQuery },
         env: harmlessEnvironment(),
         config: { user, ...workerSettings(config, config.workers) },
         retireTimeout: config.drainTimeout,
@@ -183,8 +188,17 @@ export class Primary {
   #reload(): void {
     if (this.#stopping) return;
     this.#log.info('reload: new workers take over');
+    this.#reopenAccessLog();
     this.#manager?.send({ type: 'reload' });
     this.#pool.replaceAll();
+  }
+
+  #reopenAccessLog(): void {
+    try {
+      this.#accessLog.reopen();
+    } catch (error) {
+      this.#log.error({ why: messageOf(error) }, 'the access log can not be opened anew: lines go to the old file');
+    }
   }
 
   #stop(signal: 'SIGTERM' | 'SIGINT'): void {

@@ -143,7 +143,7 @@ export function trafficConfig(raw: RawTraffic): TrafficConfig {
 export function workerSettings(
   config: TrafficConfig,
   workers: number,
-): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'user'> {
+): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'user' | 'accessLog'> {
   return {
     trustedProxies: config.trustedProxies,
     hosts: config.host,

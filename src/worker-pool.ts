@@ -1,4 +1,5 @@
 import { Child, FIRST_INHERITED_FD } from './child.ts';
+import { STDOUT } from './log-output.ts';
 import type { Logger } from './log.ts';
 import {
   type FromWorker,
@@ -22,7 +23,9 @@ export interface WorkerPoolOptions {
   /** Listening socket of each slot. */
   fds: number[];
   env: Record<string, string>;
-  config: Omit<WorkerConfig, 'slot' | 'proxyFd'>;
+  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'accessLog'>;
+  /** Asked for the descriptor whenever a worker is started; null: no access log. */
+  accessLog: { fd: () => number | null; query: boolean };
   /** How long (ms) a worker that was replaced may finish its requests. */
   retireTimeout: number;
 }
@@ -33,6 +36,7 @@ const ACK_TIMEOUT = 5_000;
 interface Worker {
   info: WorkerInfo;
   child: Child<ToWorker, FromWorker>;
+  accessLog: WorkerConfig['accessLog'];
   /** The last version that it acknowledged. */
   acknowledged: number;
 }
@@ -168,14 +172,19 @@ export class WorkerPool {
   #spawn(slot: Slot): void {
     slot.replaceAgain = false;
     const id = ++this.#lastId;
+    const log = this.#options.accessLog.fd();
+    // Stdout is inherited anyway, under its own number.
+    const fds = [slot.fd, ...(log === null || log === STDOUT ? [] : [log])];
     const child = new Child<ToWorker, FromWorker>(
       './proxy/worker.js',
-      { env: this.#options.env, fds: [slot.fd] },
+      { env: this.#options.env, fds },
       (message) => this.#receive(worker, message),
       (how, clean) => this.#exited(slot, worker, how, clean),
     );
     const info: WorkerInfo = { id, pid: child.pid, slot: slot.number, state: 'starting', startedAt: child.startedAt };
-    const worker: Worker = { info, child, acknowledged: 0 };
+    const fd = log === STDOUT ? STDOUT : FIRST_INHERITED_FD + fds.length - 1;
+    const accessLog = log === null ? null : { fd, query: this.#options.accessLog.query };
+    const worker: Worker = { info, child, accessLog, acknowledged: 0 };
     this.#workers.set(id, worker);
     slot.current = worker;
     slot.respawn.started();
@@ -184,7 +193,8 @@ export class WorkerPool {
   }
 
   #start(worker: Worker): void {
-    const config: WorkerConfig = { ...this.#options.config, slot: worker.info.slot, proxyFd: FIRST_INHERITED_FD };
+    const { info, accessLog } = worker;
+    const config: WorkerConfig = { ...this.#options.config, slot: info.slot, proxyFd: FIRST_INHERITED_FD, accessLog };
     worker.acknowledged = this.#route.version;
     worker.child.send({ type: 'start', config, route: this.#route });
   }

@@ -211,6 +211,14 @@ const CASES: Record<string, OptionCase> = {
     fallback: 3_600_000,
     bad: ['0s', '60', 'soon'],
   },
+  '--access-log': {
+    key: 'accessLog',
+    value: ['/var/log/shop.log', { kind: 'file', path: '/var/log/shop.log' }],
+    other: ['stdout', { kind: 'stdout' }],
+    fallback: { kind: 'off' },
+    bad: [''],
+  },
+  '--log-query': { key: 'logQuery', value: ['off', false], other: ['on', true], fallback: true, bad: ['yes', ''] },
   '--s3-endpoint': {
     key: 's3Endpoint',
     value: ['http://127.0.0.1:7480', 'http://127.0.0.1:7480'],

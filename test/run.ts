@@ -32,6 +32,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_S3_ENDPOINT',
     load: async () => (await import('./support/ceph-service.ts')).cephService,
   },
+  promtool: {
+    usedThrough: ['test/support/promtool.ts'],
+    packages: [],
+    givenBy: 'TEST_PROMTOOL',
+    load: async () => (await import('./support/promtool-service.ts')).promtoolService,
+  },
   Docker: {
     usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],

@@ -8,6 +8,8 @@ import type { Control } from './control.ts';
 import type { Deployments, Switched } from './deployments.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { LoginFailures } from './login-failures.ts';
+import { Metrics } from './metrics.ts';
+import { CONTENT_TYPE } from './prometheus.ts';
 import { type About, containerStatus, statusOf } from './status.ts';
 
 /** A hash, or JSON with one, is never longer. */
@@ -90,6 +92,12 @@ function routes({ control, deployments, about }: ApiOptions): Router {
 
   router.get('/status', (context) => {
     context.body = statusOf(control, deployments, about);
+  });
+
+  const metrics = new Metrics(control, about);
+  router.get('/metrics', (context) => {
+    context.set('Content-Type', CONTENT_TYPE);
+    context.body = metrics.text();
   });
 
   router.get('/history', async (context) => {

@@ -26,9 +26,14 @@ export interface Container {
   failure: string | null;
 }
 
+/** So many containers that are gone are remembered. */
+const MAX_GONE = 32;
+
 /** The containers of the app, by the engine's id, in the order in which they became known. */
 export class Containers {
   readonly #byId = new Map<string, Container>();
+  /** When containers went, by `performance.now()`. */
+  readonly #gone = new Map<string, number>();
   readonly #log: Logger;
 
   constructor(log: Logger) {
@@ -86,9 +91,19 @@ export class Containers {
     this.#log[to === 'failed' ? 'warn' : 'info'](about, 'container state');
   }
 
+  /** Whether it is there, or was there so many ms ago. */
+  wasThere(id: string, ms: number): boolean {
+    return this.#byId.has(id) || performance.now() - (this.#gone.get(id) ?? -Infinity) <= ms;
+  }
+
   /** It is gone from the engine. */
   forget(container: Container): void {
     this.#byId.delete(container.id);
+    this.#gone.set(container.id, performance.now());
+    for (const oldest of this.#gone.keys()) {
+      if (this.#gone.size <= MAX_GONE) break;
+      this.#gone.delete(oldest);
+    }
   }
 }
 

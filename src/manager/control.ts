@@ -1,5 +1,6 @@
 import type { Logger } from '../log.ts';
 import type { Containers } from './containers.ts';
+import type { DeployCounts } from './deploy-counts.ts';
 import type { Environment } from './environment.ts';
 import type { Journal } from './journal.ts';
 import type { Recent } from './recent.ts';
@@ -21,6 +22,7 @@ export interface Control {
   journal: Journal;
   traffic: Traffic;
   recent: Recent;
+  counts: DeployCounts;
   log: Logger;
   /** Aborts when the manager stops. */
   stopping: AbortSignal;

@@ -187,7 +187,7 @@ export class Deployments {
     event: 'switch' | 'rollback',
     change: (history: Deployment[]) => Deployment[],
   ): Promise<Switched> {
-    const { containers, environment, journal, runtime, traffic } = this.#control;
+    const { containers, counts, environment, journal, runtime, traffic } = this.#control;
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
     const previous = active === container ? null : active;
@@ -213,6 +213,7 @@ export class Deployments {
         throw error;
       }
     } catch (error) {
+      counts.addFailure(event, error);
       journal.add({ ...about, Event: 'failure', Outcome: 'failed', Message: `${event}: ${messageOf(error)}` });
       throw error;
     }
@@ -223,6 +224,7 @@ export class Deployments {
       await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
       if (previous) this.drains.begin(previous, by);
     }
+    counts.add(event, 'ok');
     journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
     return { container, previous };
   }

@@ -83,7 +83,7 @@ export class Drains {
   }
 
   async #drain(container: Container, by: string, rescued: AbortSignal): Promise<void> {
-    const { traffic, journal } = this.#control;
+    const { counts, traffic, journal } = this.#control;
     const drain = container.drain;
     if (drain === null) return;
     // However the clock was set meanwhile: never longer than a drain may take.
@@ -94,6 +94,7 @@ export class Drains {
     if (rescued.aborted) return;
     const seconds = ((Date.now() - drain.since) / 1_000).toFixed(1);
     const message = finished ? `finished after ${seconds}s` : `broken off after ${seconds}s`;
+    counts.add('drain', finished ? 'ok' : 'drain_timeout');
     journal.add({
       ...this.#about(container, by),
       Event: 'drain',

@@ -39,7 +39,7 @@ export class Launcher {
    * container nor its name is left.
    */
   async launch(stored: StoredConfig, by: string): Promise<Container> {
-    const { journal, log, stopping } = this.#control;
+    const { counts, journal, log, stopping } = this.#control;
     const { hash, config } = stored;
     const launch: Launch = {
       hash,
@@ -66,10 +66,12 @@ export class Launcher {
         },
       });
       const container = await this.#bringUp(id, stored, launch);
+      counts.add('launch', 'ok');
       journal.add({ ...about, Event: 'launch', Container: id, Outcome: 'ok', Message: 'healthy' });
       return container;
     } catch (error) {
       const reason = stopping.aborted ? new WunderproxyError('shutting_down', { cause: error }) : error;
+      counts.addFailure('launch', reason);
       const detail = reason instanceof WunderproxyError ? reason.detail : undefined;
       journal.add({
         ...about,

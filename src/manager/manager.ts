@@ -11,6 +11,7 @@ import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
+import { DeployCounts } from './deploy-counts.ts';
 import { Deployments } from './deployments.ts';
 import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
@@ -95,6 +96,7 @@ class Manager {
       journal: new Journal(store, hostname(), log),
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
+      counts: new DeployCounts(),
       log,
       stopping: this.#stopping.signal,
     };

@@ -3,6 +3,7 @@ import type { Logger } from '../log.ts';
 import type { SinceSwitch, WorkerStats } from '../messages.ts';
 import type { Exchange } from './exchange.ts';
 import { Latency } from './latency.ts';
+import type { AccessLog } from './access-log.ts';
 import { Counts, type Tallies } from './tally.ts';
 
 /** At most so many failures are logged in a second, so that an attack or an outage does not fill the disk. */
@@ -15,6 +16,7 @@ const LAST_COUNTS = 1_000;
 export class Account {
   readonly #log: Logger;
   readonly #tallies: Tallies;
+  readonly #accessLog: AccessLog | null;
   /** Requests that are not over yet. */
   #open = 0;
   #onNoneOpen: (() => void) | null = null;
@@ -29,8 +31,9 @@ export class Account {
   #logged = 0;
   #unlogged = 0;
 
-  constructor(log: Logger, tallies: Tallies, activeSince: number | null) {
+  constructor(log: Logger, accessLog: AccessLog | null, tallies: Tallies, activeSince: number | null) {
     this.#log = log;
+    this.#accessLog = accessLog;
     this.#tallies = tallies;
     this.#sinceSwitch = { activeSince, requests: 0, seconds: 0 };
   }
@@ -50,7 +53,8 @@ export class Account {
   /** `failure` is what kept it from being answered by the application, or null. */
   count(exchange: Exchange, failure: unknown): void {
     const { status, trace } = exchange;
-    const elapsed = performance.now() - trace.begunAt;
+    const now = performance.now();
+    const elapsed = now - trace.begunAt;
     this.#requests++;
     this.#seconds += elapsed / 1_000;
     this.#latency.record(elapsed);
@@ -64,8 +68,17 @@ export class Account {
       this.#errors.add(code);
       this.#note(exchange, code, failure);
     }
+    // A tunnel has just begun.
+    if (code !== null || status !== 101) this.#accessLog?.add(exchange, code, now);
     this.#open--;
     if (this.#open === 0) this.#onNoneOpen?.();
+  }
+
+  /** A tunnel is over, that was counted when it began. */
+  endTunnel(exchange: Exchange): void {
+    const code = exchange.trace.failure;
+    if (code !== null) this.#errors.add(code);
+    this.#accessLog?.add(exchange, code, performance.now());
   }
 
   #note(exchange: Exchange, code: ErrorCode, failure: unknown): void {
@@ -111,6 +124,7 @@ export class Account {
       upstream: { requests, seconds, latency },
       errors: this.#errors.snapshot(),
       retries: this.#retries,
+      accessLog: this.#accessLog?.counts ?? { lines: 0, lost: 0 },
       sinceSwitch: this.#sinceSwitch,
     };
   }
@@ -118,7 +132,7 @@ export class Account {
 
 type Counted = Pick<
   WorkerStats,
-  'requests' | 'seconds' | 'statusCodes' | 'latency' | 'upstream' | 'errors' | 'retries' | 'sinceSwitch'
+  'requests' | 'seconds' | 'statusCodes' | 'latency' | 'upstream' | 'errors' | 'retries' | 'accessLog' | 'sinceSwitch'
 >;
 
 /** Why a request was not answered by the application, or not to its end; null when it was. */

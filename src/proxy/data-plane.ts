@@ -1,8 +1,10 @@
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
 import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
+import { AccessLog, linesLost } from './access-log.ts';
 import { Account } from './account.ts';
-import { trustIn } from './headers.ts';
+import { type Trust, trustIn } from './headers.ts';
+import { LineWriter } from './line-writer.ts';
 import { Listener } from './listener.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
 import { Router } from './router.ts';
@@ -22,6 +24,7 @@ export class DataPlane {
   readonly #config: WorkerConfig;
   readonly #log: Logger;
   readonly #send: Send;
+  readonly #accessLog: AccessLog | null;
   readonly #account: Account;
   readonly #spool: Spool;
   readonly #router: Router;
@@ -35,9 +38,11 @@ export class DataPlane {
     this.#log = log;
     this.#send = send;
     const { timeouts, limits } = config;
+    const trust = trustIn(config.trustedProxies);
     this.#spool = new Spool(config.spool);
+    this.#accessLog = this.#openAccessLog(trust);
     this.#router = new Router(timeouts, () => this.#sendStats());
-    this.#account = new Account(log, this.#router.tallies, route.activeSince);
+    this.#account = new Account(log, this.#accessLog, this.#router.tallies, route.activeSince);
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
@@ -51,13 +56,13 @@ export class DataPlane {
         hosts: config.hosts.length === 0 ? null : new Set(config.hosts),
       },
       tunnelTimeout: timeouts.tunnel,
-      trust: trustIn(config.trustedProxies),
+      trust,
       log,
     };
     this.#listener = new Listener(timeouts, limits, sweeper, {
       serve: (exchange) => void serve(exchange, context),
       refuse: (exchange, code) => void refuse(exchange, code, context),
-      onEmpty: () => this.#account.whenNoneOpen(() => this.#finish(onDone)),
+      onEmpty: () => this.#account.whenNoneOpen(() => void this.#finish(onDone)),
     });
     this.#version = route.version;
     this.#router.update(route);
@@ -117,8 +122,16 @@ export class DataPlane {
     setImmediate(() => doomed.forEach((connection) => connection.destroy()));
   }
 
-  /** The last report must have left before this process ends. */
-  #finish(onDone: () => void): void {
+  #openAccessLog(trust: Trust): AccessLog | null {
+    const { accessLog } = this.#config;
+    if (accessLog === null) return null;
+    const onProblem = (error: Error) => this.#log.error({ cause: error.message }, 'the access log can not be written');
+    return new AccessLog(new LineWriter(accessLog.fd, linesLost, onProblem), accessLog.query, trust);
+  }
+
+  /** The last lines and the last report must have left before this process ends. */
+  async #finish(onDone: () => void): Promise<void> {
+    await this.#accessLog?.end();
     this.#send({ type: 'stats', stats: this.#stats() }, onDone);
   }
 
@@ -134,7 +147,6 @@ export class DataPlane {
       connectionsClosed: this.#listener.closed,
       ...this.#account.snapshot(),
       buffers: this.#spool.use,
-      accessLog: { lines: 0, lost: 0 },
       ...processUse(),
     };
   }

@@ -125,6 +125,12 @@ function pushForwarding(head: RequestHead, client: Client, trust: Trust | null, 
   if (real !== null) result.push('X-Real-IP', real);
 }
 
+/** Who asks, as X-Real-IP tells the container; null behind a unix socket. */
+export function realClient(head: RequestHead, client: Client, trust: Trust): string | null {
+  if (client.address === null || !trust(client.address)) return client.address;
+  return rightmostUntrusted([...forwardedFor(head), client.address], trust);
+}
+
 function forwardedFor(head: RequestHead): string[] {
   return valuesOf(head, 'x-forwarded-for')
     .flatMap((value) => value.split(','))
@@ -145,6 +151,12 @@ function rightmostUntrusted(chain: string[], trust: Trust | null): string | null
     if (trust === null || !trust(address)) break;
   }
   return nearest;
+}
+
+/** A field's first value; null when there is none. */
+export function firstValue(head: RequestHead, name: string): string | null {
+  const at = head.names.indexOf(name);
+  return at === -1 ? null : (head.fields[2 * at + 1] ?? null);
 }
 
 function valuesOf(head: RequestHead, name: string): string[] {

@@ -3,6 +3,7 @@ import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Upgraded } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
+import type { Account } from './account.ts';
 import type { Sweeper, Watched } from './sweeper.ts';
 import type { Occupant, Target } from './target.ts';
 
@@ -10,6 +11,7 @@ import type { Occupant, Target } from './target.ts';
 export interface TunnelContext {
   readonly sweeper: Sweeper;
   readonly log: Logger;
+  readonly account: Account;
   /** Without traffic, in ms. */
   readonly tunnelTimeout: number;
 }
@@ -25,27 +27,33 @@ export function tunnel(exchange: Exchange, upgraded: Upgraded, context: TunnelCo
       socket.destroy();
       throw new WunderproxyError('client_closed');
     }
-    new Tunnel(exchange.id, target, exchange.switchProtocols(reason, fields), socket, context).start();
+    new Tunnel(exchange, target, exchange.switchProtocols(reason, fields), socket, context).start();
   } finally {
     upgraded.release();
   }
 }
 
 class Tunnel implements Occupant, Watched {
-  readonly #id: string;
+  readonly #exchange: Exchange;
   readonly #context: TunnelContext;
   readonly #target: Target;
   readonly #client: Socket;
   readonly #upstream: Socket;
   #bytes = 0;
+  #noted = false;
+  /** What the two sockets had read before they became a tunnel. */
+  readonly #readBefore: number;
+  readonly #answeredBefore: number;
   #lastAt = Date.now();
 
-  constructor(id: string, target: Target, client: Socket, upstream: Socket, context: TunnelContext) {
-    this.#id = id;
+  constructor(exchange: Exchange, target: Target, client: Socket, upstream: Socket, context: TunnelContext) {
+    this.#exchange = exchange;
     this.#context = context;
     this.#target = target;
     this.#client = client;
     this.#upstream = upstream;
+    this.#readBefore = client.bytesRead - client.readableLength;
+    this.#answeredBefore = upstream.bytesRead - upstream.readableLength;
   }
 
   start(): void {
@@ -57,18 +65,30 @@ class Tunnel implements Occupant, Watched {
     }
     this.#client.pipe(this.#upstream);
     this.#upstream.pipe(this.#client);
-    if (this.#client.destroyed || this.#upstream.destroyed) this.cut();
+    if (this.#client.destroyed || this.#upstream.destroyed) this.#break();
   }
 
   /** One side is gone for good: the other gets what is on its way to it, then it ends. */
   #onClose(): void {
     if (this.#client.destroyed && this.#upstream.destroyed) {
       this.#context.sweeper.forget(this);
-      return this.#target.releaseTunnel(this);
+      this.#target.releaseTunnel(this);
+      return this.#note();
     }
     const rest = this.#client.destroyed ? this.#upstream : this.#client;
     if (rest.writableFinished || !rest.writable) rest.destroy();
     else rest.end(() => rest.destroy());
+  }
+
+  #note(): void {
+    if (this.#noted) return;
+    this.#noted = true;
+    const { trace } = this.#exchange;
+    trace.bodyIn += this.#client.bytesRead - this.#readBefore;
+    trace.bytesIn += this.#client.bytesRead - this.#readBefore;
+    trace.bodyOut += this.#upstream.bytesRead - this.#answeredBefore;
+    trace.bytesOut += this.#upstream.bytesRead - this.#answeredBefore;
+    this.#context.account.endTunnel(this.#exchange);
   }
 
   checkDeadline(now: number): void {
@@ -77,8 +97,12 @@ class Tunnel implements Occupant, Watched {
       this.#bytes = bytes;
       this.#lastAt = now;
     } else if (now - this.#lastAt >= this.#context.tunnelTimeout) {
-      this.#context.log.info({ code: 'tunnel_timeout' satisfies ErrorCode, request: this.#id }, 'tunnel closed');
-      this.cut();
+      this.#context.log.info(
+        { code: 'tunnel_timeout' satisfies ErrorCode, request: this.#exchange.id },
+        'tunnel closed',
+      );
+      this.#exchange.trace.failure = 'tunnel_timeout';
+      this.#break();
     }
   }
 
@@ -86,6 +110,11 @@ class Tunnel implements Occupant, Watched {
   onRetired(): void {}
 
   cut(): void {
+    this.#exchange.trace.failure ??= 'drain_timeout';
+    this.#break();
+  }
+
+  #break(): void {
     this.#client.destroy();
     this.#upstream.destroy();
   }

@@ -1,5 +1,5 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, globSync } from 'node:fs';
 
 /** Whether packages can be installed here without asking anybody: a Debian, and root. */
 export function canInstall(): boolean {
@@ -26,7 +26,15 @@ export function installPackages(packages: string[]): void {
   apt(['install', '--yes', '--no-install-recommends', ...packages]);
 }
 
-function apt(args: string[]): void {
+/** Unpacks a package below `dir` without installing it: for a tool whose package would start a service. */
+export function unpackPackage(name: string, dir: string): void {
+  if (spawnSync('apt-cache', ['show', name], { stdio: 'ignore' }).status !== 0) apt(['update']);
+  apt(['download', name], dir);
+  const [archive = ''] = globSync(`${name}_*.deb`, { cwd: dir });
+  execFileSync('dpkg', ['-x', archive, dir], { cwd: dir });
+}
+
+function apt(args: string[], cwd?: string): void {
   const patience = ['-o', 'Acquire::Retries=3', '-o', 'Acquire::http::Timeout=30', '-o', 'DPkg::Lock::Timeout=120'];
   const done = spawnSync('apt-get', ['-q', ...patience, ...args], {
     encoding: 'utf8',
@@ -34,6 +42,7 @@ function apt(args: string[]): void {
     stdio: ['ignore', 'pipe', 'pipe'],
     maxBuffer: 64 * 2 ** 20,
     timeout: 15 * 60_000,
+    cwd,
   });
   if (done.status === 0) return;
   const said = `${done.stdout ?? ''}${done.stderr ?? ''}`.trim().split('\n').slice(-15).join('\n');

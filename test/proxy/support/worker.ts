@@ -26,6 +26,9 @@ export interface WorkerOptions {
   env?: Record<string, string>;
   /** An already bound socket, as a replacement of a worker inherits it. */
   socket?: net.BoundSocket;
+  /** Descriptor of an access log, open in this process. */
+  accessLog?: number;
+  logQuery?: boolean;
 }
 
 /** A real worker process behind a stand-in for the primary that speaks the real messages. */
@@ -55,7 +58,14 @@ export class TestWorker {
     this.process = fork(MODULE, [], {
       env: { PATH: process.env['PATH'] ?? '', ...options.env },
       execArgv: ['--import', 'tsx'],
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc', this.socket.fd()],
+      stdio: [
+        'ignore',
+        'pipe',
+        'pipe',
+        'ipc',
+        this.socket.fd(),
+        ...(options.accessLog === undefined ? [] : [options.accessLog]),
+      ],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
@@ -77,7 +87,9 @@ export class TestWorker {
     t?.after(() => worker.stop());
     const { flags = [], user = null } = options;
     const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1);
-    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, user, ...settings };
+    const accessLog =
+      options.accessLog === undefined ? null : { fd: INHERITED_FD + 1, query: options.logQuery ?? true };
+    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, user, accessLog, ...settings };
     worker.send({ type: 'start', config, route: worker.#route() });
     try {
       await worker.message('listening');
