@@ -56,7 +56,7 @@ export function timeChart(chart: TimeChart): Html {
   >
     <title id="${id}-t">${title}</title>
     <desc id="${id}-d">${description}</desc>
-    ${ticks.map((value) => gridLine(yOf(value), label(value)))}${gridLine(place.foot, minor ? null : kind === 'stack' ? '0' : null)}
+    ${ticks.map((value) => gridLine(yOf(value), label(value)))}${gridLine(place.foot, minor ? null : scale.floor === 0 ? '0' : label(scale.floor))}
     <svg y="${head}" width="100%" height="${plot}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
       ${paths}
     </svg>
@@ -78,6 +78,8 @@ export function gridLine(y: number, label: string | null): Html {
 }
 
 interface Scale {
+  /** The value at the foot. */
+  floor: number;
   ticks: number[];
   /** Half pixels from below. */
   y(value: number): number;
@@ -86,7 +88,7 @@ interface Scale {
 /** From zero to a round number that is not below `top`. */
 function linear(top: number): Scale {
   const max = niceCeiling(top);
-  return { ticks: [max / 2, max], y: (value) => Math.round((value / max) * FULL) };
+  return { floor: 0, ticks: [max / 2, max], y: (value) => Math.round((value / max) * FULL) };
 }
 
 /** Powers of ten around all values. */
@@ -95,7 +97,7 @@ function logarithmic(series: Series[]): Scale {
   const low = values.length === 0 ? 0 : Math.floor(Math.log10(Math.min(...values)));
   const high = Math.max(low + 1, values.length === 0 ? 2 : Math.ceil(Math.log10(Math.max(...values))));
   const y = (value: number) => Math.round(((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * FULL);
-  return { ticks: Array.from({ length: high - low }, (_, at) => 10 ** (low + at + 1)), y };
+  return { floor: 10 ** low, ticks: Array.from({ length: high - low }, (_, at) => 10 ** (low + at + 1)), y };
 }
 
 /** 1, 2 or 5 times a power of ten. */

@@ -173,13 +173,16 @@ class StatusPage {
       context.status = 401;
       return;
     }
+    this.#options.control.log.info({ client: context.req.socket.remoteAddress }, 'login');
     // The origin is what the browser sees, also behind a proxy that speaks https for us.
     context.append('Set-Cookie', this.sessions.begin(context, context.get('origin').startsWith('https:')));
     seeOther(context, '/');
   }
 
   #askToken(context: Context, problem: string | null): void {
-    this.#send(context, 'Log in', render('login', { problem }));
+    // A browser keeps the cookie back when a foreign page leads here (SameSite=Strict): the next click brings it along.
+    const foreign = context.get('sec-fetch-site') === 'cross-site';
+    this.#send(context, 'Log in', render('login', { problem, foreign }));
   }
 
   #send(context: Context, title: string, body: Html, live = false): void {
