@@ -48,7 +48,7 @@ const PARTS: Record<string, Part> = {
     },
   },
   Chromium: {
-    usedThrough: ['test/support/browser.ts'],
+    usedThrough: ['test/support/playwright.ts'],
     packages: ['chromium', 'fonts-dejavu-core'],
     givenBy: 'TEST_CHROMIUM',
     load: async () => (await import('./support/chromium-service.ts')).chromiumService,

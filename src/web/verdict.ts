@@ -89,13 +89,14 @@ function surroundings({ DockerState, StoreState }: Status): Finding[] {
   return found;
 }
 
-/** A certificate as `/status` will have it. */
+/** A certificate of `/status`. */
 export interface CertificateStatus {
   Names: string[];
   Source: string;
   Issuer: string;
-  NotAfter: string;
-  DaysLeft: number;
+  /** ISO 8601; null when it could never be read. */
+  NotAfter: string | null;
+  DaysLeft: number | null;
   Problem: string | null;
 }
 
@@ -104,11 +105,11 @@ export function certificatesOf(status: Status): readonly CertificateStatus[] {
 }
 
 function certificates(status: Status): Finding[] {
-  return certificatesOf(status).flatMap(({ Names, DaysLeft, Problem }): Finding[] => {
-    const name = Names[0] ?? 'a certificate';
-    if (DaysLeft < 0) return [{ level: 'bad', text: `The certificate of ${name} has expired.` }];
+  return certificatesOf(status).flatMap(({ Names, Source, DaysLeft, Problem }): Finding[] => {
+    const name = Names[0] ?? Source;
+    if (DaysLeft !== null && DaysLeft < 0) return [{ level: 'bad', text: `The certificate of ${name} has expired.` }];
     if (Problem) return [{ level: 'warn', text: `The certificate of ${name}: ${Problem}` }];
-    if (DaysLeft >= DAYS_LEFT) return [];
+    if (DaysLeft === null || DaysLeft >= DAYS_LEFT) return [];
     return [
       { level: 'warn', text: `The certificate of ${name} expires in ${DaysLeft} ${DaysLeft === 1 ? 'day' : 'days'}.` },
     ];

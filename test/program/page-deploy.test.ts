@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Page } from 'playwright-core';
-import { browserFor, profile } from '../support/browser.ts';
+import { browserFor, profile } from '../support/playwright.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { deploy, statusOf, versionServed } from '../support/deployments.ts';
 import { connectionTo } from '../support/http.ts';

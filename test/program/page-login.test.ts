@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { browserFor, profile } from '../support/browser.ts';
+import { browserFor, profile } from '../support/playwright.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { codeOf, deploy, statusOf } from '../support/deployments.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';

@@ -7,7 +7,7 @@ import type { Browser, Page } from 'playwright-core';
 import { securityHeaders } from '../../src/manager/api.ts';
 import { html } from '../../src/web/html.ts';
 import { asset, render } from '../../src/web/views.ts';
-import { browserFor, profile } from '../support/browser.ts';
+import { browserFor, profile } from '../support/playwright.ts';
 import { workshop } from '../support/deployable.ts';
 import { PAGES } from '../support/pages.ts';
 import { startProgram } from '../support/program.ts';

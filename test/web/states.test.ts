@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Status } from '../../src/manager/status.ts';
 import { renderSections } from '../../src/web/sections.ts';
 import { active, container, latency, model, NOW, PAGES, status } from '../support/pages.ts';
 import { pageOf, weight } from './support.ts';
@@ -110,6 +111,21 @@ for (const [state, make] of Object.entries(PAGES)) {
     assert.equal(opened, closed);
   });
 }
+
+test('a certificate whose file could never be read is named by it, with the reason', () => {
+  const unread = {
+    Names: [],
+    Source: '/etc/tls/shop.pem',
+    Issuer: '',
+    NotBefore: null,
+    NotAfter: null,
+    DaysLeft: null,
+  };
+  const Certificates = [{ ...unread, Problem: 'permission denied' }] as unknown as Status['Certificates'];
+  const { summary, machine } = renderSections(model({ status: status({ Certificates }) }));
+  assert.match(textOf(summary.text), /Attention The certificate of \/etc\/tls\/shop\.pem: permission denied/);
+  assert.match(textOf(machine.text), /unknown – – \/etc\/tls\/shop\.pem permission denied/);
+});
 
 test('what happens is told in the order of its weight', () => {
   const failing = active('3', { State: 'failed', Failure: 'exited with status 1' });
