@@ -3,7 +3,9 @@ import { availableParallelism, homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, type Option } from 'commander';
 import type { AccessLogTarget } from './access-log-file.ts';
+import { type AcmeConfig, acmeConfig, acmeOptions, type RawAcme } from './acme-options.ts';
 import { option, UsageError } from './option.ts';
+import { type RawTls, type TlsConfig, tlsConfig, tlsOptions } from './tls-options.ts';
 import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
 import {
   formatListenAddress,
@@ -17,7 +19,7 @@ import {
 export { UsageError };
 
 /** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
-export interface Config extends TrafficConfig {
+export interface Config extends TrafficConfig, TlsConfig, AcmeConfig {
   bucket: string;
   prefix: string;
   app: string;
@@ -45,7 +47,7 @@ export interface Config extends TrafficConfig {
 
 const EPILOGUE = `
 Every option can also be given as WUNDERPROXY_<NAME_IN_CAPS> in the environment (--drain-timeout is
-WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h. Sizes: 512KiB 100MiB 1GiB.`;
+WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h 180d. Sizes: 512KiB 100MiB 1GiB.`;
 
 /** All options, in the order of `--help` and of README's table. */
 export function options(): Option[] {
@@ -65,6 +67,7 @@ export function options(): Option[] {
       parseListenAddress('0.0.0.0:443'),
       '0.0.0.0:443',
     ),
+    ...tlsOptions(),
     option(
       '--api <addr>',
       'manager API and status page (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)',
@@ -87,6 +90,7 @@ export function options(): Option[] {
       '60s',
     ),
     ...trafficOptions(),
+    ...acmeOptions(),
     option(
       '--access-log <file>',
       'a JSON line for each request to a file, to stdout or nowhere (off); reopened on SIGHUP',
@@ -121,7 +125,7 @@ function parseSwitch(text: string): boolean {
   return text === 'on';
 }
 
-interface RawOptions extends RawTraffic {
+interface RawOptions extends RawTraffic, RawTls, RawAcme {
   proxy: ListenAddress;
   tls: ListenAddress;
   api?: ListenAddress;
@@ -186,6 +190,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     app,
     proxy: raw.proxy,
     tls: raw.tls,
+    ...tlsConfig(raw),
     api,
     apiTokenFile,
     registryPort: raw.registryPort,
@@ -196,6 +201,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     drainTimeout: raw.drainTimeout,
     launchTimeout: raw.launchTimeout,
     ...trafficConfig(raw),
+    ...acmeConfig(raw),
     accessLog: raw.accessLog,
     logQuery: raw.logQuery,
     s3Endpoint: raw.s3Endpoint ?? null,

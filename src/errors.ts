@@ -10,6 +10,7 @@ const CATALOGUE = {
   header_timeout: { status: 408, message: 'The request headers were not complete in time.', retryable: true },
   body_timeout: { status: 408, message: 'The request body stopped coming.', retryable: true },
   body_too_slow: { status: 408, message: 'The request body came too slowly.', retryable: true },
+  unknown_challenge: { status: 404, message: 'No certificate is being ordered with this token.', retryable: false },
   method_not_allowed: { status: 405, message: 'This method is not allowed here.', retryable: false },
   body_too_large: { status: 413, message: 'The request body is too large.', retryable: false },
   uri_too_long: { status: 414, message: 'The request target is too long.', retryable: false },

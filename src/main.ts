@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { CertificateError } from './certificates.ts';
 import { parseCommandLine, UsageError } from './config.ts';
 import { messageOf } from './errors.ts';
 import { preflight, PreflightError } from './preflight.ts';
@@ -7,6 +8,13 @@ import { ListenError } from './sockets.ts';
 
 interface PackageJson {
   version: string;
+}
+
+/** Their messages are meant for people. */
+const FORESEEN = [UsageError, PreflightError, CertificateError, ListenError];
+
+function isForeseen(error: unknown): error is Error {
+  return FORESEEN.some((kind) => error instanceof kind);
 }
 
 /** Starts the program; whatever keeps it from starting is one line on stderr and an exit status (2: usage, 1: else). */
@@ -18,9 +26,8 @@ async function main(): Promise<void> {
     await Primary.start(config, user, version);
   } catch (error) {
     if (error instanceof UsageError && error.exitCode === 0) return;
-    const foreseen = error instanceof UsageError || error instanceof PreflightError || error instanceof ListenError;
     const hint = error instanceof UsageError ? ' (wunderproxy --help)' : '';
-    process.stderr.write(`wunderproxy: ${foreseen ? error.message : messageOf(error)}${hint}\n`);
+    process.stderr.write(`wunderproxy: ${isForeseen(error) ? error.message : messageOf(error)}${hint}\n`);
     process.exit(error instanceof UsageError ? error.exitCode : 1);
   }
 }

@@ -170,12 +170,68 @@ export interface WorkerSpool {
   totalDisk: number;
 }
 
-/** What a worker must know: nothing that is worth stealing. */
+/** A content coding (RFC 9110 section 8.4.1) that responses can be given. */
+export type Coding = 'zstd' | 'br' | 'gzip';
+
+/** How a worker compresses responses. */
+export interface WorkerCompression {
+  /** The preferred one first; empty: no compression. */
+  codings: Coding[];
+  /** Media ranges in lower case. */
+  types: string[];
+}
+
+/** How plain HTTP and TLS stand to one another. */
+export interface WorkerHttps {
+  /** Where plain requests are sent to: the TLS listener's port. Null: they are served. */
+  port: number | null;
+  /** Paths that are served over plain HTTP nevertheless. */
+  plainPaths: string[];
+  /** Value of Strict-Transport-Security, or null. */
+  hsts: string | null;
+}
+
+/** A certificate with its chain and its private key, both PEM text. */
+export interface Certificate {
+  /** File name, or `acme`. */
+  source: string;
+  cert: string;
+  key: string;
+}
+
+/** What workers need for TLS. */
+export interface TlsMaterial {
+  /** The first one is for clients that name no host, or one that is in no certificate. Empty: no handshake succeeds yet. */
+  certificates: Certificate[];
+  /** 48 bytes in base64: whoever has it can take up the sessions that any worker began. */
+  ticketKey: string;
+}
+
+/** A certificate, for people. */
+export interface CertificateInfo {
+  /** Of its subjectAltName: host names in lower case and addresses. */
+  names: string[];
+  /** File name, or `acme`. */
+  source: string;
+  issuer: string;
+  /** In ms since the epoch; both 0 for a certificate that could never be read. */
+  notBefore: number;
+  notAfter: number;
+  /** Why a newer file is not in use, or what is wrong with this one. */
+  problem: string | null;
+}
+
+/** What a worker must know: but for TLS keys nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
   slot: number;
-  /** Inherited listening sockets: file descriptor numbers in the worker. */
+  /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
   proxyFd: number;
+  tlsFd: number | null;
+  tls: TlsMaterial | null;
+  https: WorkerHttps;
+  /** Whether the manager has answers to challenges of ACME. */
+  acme: boolean;
   /** Whom to become once everything is loaded, or null to stay. */
   user: { uid: number; gid: number } | null;
   trustedProxies: string[];
@@ -185,6 +241,7 @@ export interface WorkerConfig {
   spool: WorkerSpool;
   /** Inherited descriptor of the access log, and whether query strings are written to it; null: no log. */
   accessLog: { fd: number; query: boolean } | null;
+  compression: WorkerCompression;
   timeouts: WorkerTimeouts;
 }
 
@@ -195,6 +252,10 @@ export type ToWorker =
   | { type: 'route'; route: Route }
   /** Break off what still runs on a container: its drain deadline has passed. */
   | { type: 'cut'; id: string }
+  /** For handshakes from now on. */
+  | { type: 'tls'; material: TlsMaterial }
+  /** To its `challenge`: the key authorization (RFC 8555 section 8.1), or null when there is no such challenge. */
+  | { type: 'challenge'; token: string; answer: string | null }
   /**
    * Stop accepting, finish what runs within `timeoutMs`, exit 0. `keepIdle`: another worker has taken over, so idle
    * connections get one more answer (with `Connection: close`) instead of being cut under their clients.
@@ -207,6 +268,8 @@ export type FromWorker =
   | { type: 'routed'; version: number }
   /** Once a second, and at once when a draining container has nothing left to do here. */
   | { type: 'stats'; stats: WorkerStats }
+  /** An ACME server asks for the answer to this; who asks may be anybody. */
+  | { type: 'challenge'; token: string }
   /** It has stopped accepting and only finishes what runs. */
   | { type: 'retiring' };
 
@@ -242,6 +305,9 @@ export type ToManager =
   | { type: 'pulse'; use: ProcessUse; deaths: Deaths }
   | { type: 'stats'; worker: number; stats: WorkerStats }
   | { type: 'engine'; message: FromEngine }
+  | { type: 'challenge'; worker: number; token: string }
+  /** What is served now. */
+  | { type: 'certificates'; certificates: CertificateInfo[] }
   /** Re-read files that options name (SIGHUP). */
   | { type: 'reload' }
   /** Finish drains that run, abort launches, then exit 0. */
@@ -254,6 +320,9 @@ export type FromManager =
   | { type: 'cut'; id: string }
   /** To be given to the next manager. */
   | { type: 'mark'; mark: Mark }
+  /** Those that ACME obtained: all of them. */
+  | { type: 'certificates'; certificates: Certificate[] }
+  | { type: 'challenge'; worker: number; token: string; answer: string | null }
   | { type: 'engine'; message: ToEngine };
 
 /** A child process of the `process` runtime, as the engine reports it. */

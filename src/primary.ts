@@ -8,7 +8,10 @@ import { Ledger } from './ledger.ts';
 import { processUse } from './process-use.ts';
 import { Respawn } from './respawn.ts';
 import { bind, type BoundListener } from './sockets.ts';
+import { TlsKeeper } from './tls-keeper.ts';
+import { servesTls } from './tls-options.ts';
 import { workerSettings } from './traffic-options.ts';
+import type { ListenAddress } from './units.ts';
 import { WorkerPool } from './worker-pool.ts';
 
 /** Workers wait so long (ms) for the first word of the manager, then they serve what they have: 503. */
@@ -18,6 +21,16 @@ const STOP_MARGIN = 10_000;
 
 /** One Ctrl-C arrives twice below npm and npx, which pass on what the terminal has sent already; ms. */
 const SAME_SIGNAL = 300;
+
+/** What stands open before anything else is started. */
+interface Opened {
+  log: Logger;
+  /** Null when there is no certificate. */
+  keeper: TlsKeeper | null;
+  proxy: BoundListener;
+  tls: BoundListener | null;
+  api: BoundListener;
+}
 
 /** Environment that a worker or an engine may see: nothing that is worth stealing. */
 const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS', 'TMPDIR'];
@@ -30,7 +43,9 @@ export class Primary {
   readonly #config: Config;
   readonly #version: string;
   readonly #log: Logger;
+  readonly #keeper: TlsKeeper | null;
   readonly #proxy: BoundListener;
+  readonly #tls: BoundListener | null;
   readonly #api: BoundListener;
   readonly #accessLog: AccessLogFile;
   readonly #pool: WorkerPool;
@@ -47,37 +62,46 @@ export class Primary {
   #stopping = false;
   #stoppingSince = 0;
 
-  /** Opens the listeners and starts everything. Throws ListenError, with nothing left open. */
+  /** Opens the listeners and starts everything. Throws CertificateError and ListenError, with nothing left open. */
   static async start(config: Config, user: WorkerConfig['user'], version: string): Promise<Primary> {
     process.title = 'wunderproxy: primary';
-    const proxy = await bind('--proxy', config.proxy, config.workers);
+    const log = createLogger('primary');
+    const keeper = servesTls(config) ? await TlsKeeper.open(config, log) : null;
+    const open: BoundListener[] = [];
+    const bound = async (option: string, address: ListenAddress, shares: number) => {
+      const listener = await bind(option, address, shares);
+      open.push(listener);
+      return listener;
+    };
     try {
-      return new Primary(config, user, version, proxy, await bind('--api', config.api, 1));
+      const proxy = await bound('--proxy', config.proxy, config.workers);
+      const tls = keeper && (await bound('--tls', config.tls, config.workers));
+      const api = await bound('--api', config.api, 1);
+      return new Primary(config, user, version, { log, keeper, proxy, tls, api });
     } catch (error) {
-      proxy.close();
+      for (const listener of open) listener.close();
       throw error;
     }
   }
 
-  private constructor(
-    config: Config,
-    user: WorkerConfig['user'],
-    version: string,
-    proxy: BoundListener,
-    api: BoundListener,
-  ) {
+  private constructor(config: Config, user: WorkerConfig['user'], version: string, opened: Opened) {
+    const { log, keeper, proxy, tls, api } = opened;
     this.#config = config;
     this.#version = version;
-    this.#log = createLogger('primary');
+    this.#log = log;
+    this.#keeper = keeper;
     this.#proxy = proxy;
+    this.#tls = tls;
     this.#api = api;
     this.#accessLog = new AccessLogFile(config.accessLog);
     this.#pool = new WorkerPool(
       {
         fds: proxy.fds,
         accessLog: { fd: () => this.#accessLog.fd, query: config.logQuery },
+        tlsFds: tls && tls.fds,
+        tls: keeper && keeper.material,
         env: harmlessEnvironment(),
-        config: { user, ...workerSettings(config, config.workers) },
+        config: { user, ...workerSettings(config, config.workers, tls && tls.address) },
         retireTimeout: config.drainTimeout,
       },
       {
@@ -90,6 +114,10 @@ export class Primary {
     process.on('SIGTERM', () => this.#stop('SIGTERM'));
     process.on('SIGINT', () => this.#stop('SIGINT'));
     process.on('SIGHUP', () => this.#reload());
+    keeper?.watch({
+      onMaterial: (material) => this.#pool.setTls(material),
+      onCertificates: (certificates) => this.#manager?.send({ type: 'certificates', certificates }),
+    });
     if (config.runtime === 'process') this.#spawnEngine();
     this.#spawnManager();
     this.#pool.spawnAll();
@@ -124,6 +152,7 @@ export class Primary {
       ledger: this.#ledger.state,
       mark: this.#mark,
     });
+    if (this.#keeper) manager.send({ type: 'certificates', certificates: this.#keeper.infos });
   }
 
   #spawnEngine(): void {
@@ -157,10 +186,15 @@ export class Primary {
         return;
       case 'engine':
         return this.#engine?.send(message.message);
+      case 'certificates':
+        return this.#keeper?.setObtained(message.certificates);
+      case 'challenge':
+        return this.#pool.send(message.worker, { type: 'challenge', token: message.token, answer: message.answer });
     }
   }
 
   #fromWorker(worker: number, message: FromWorker): void {
+    if (message.type === 'challenge') this.#manager?.send({ type: 'challenge', worker, token: message.token });
     if (message.type !== 'stats') return;
     this.#ledger.receive(worker, message.stats);
     this.#manager?.send({ type: 'stats', worker, stats: message.stats });
@@ -177,7 +211,10 @@ export class Primary {
   #announce(): void {
     if (this.#announced || !this.#managerListens || !this.#pool.serving) return;
     this.#announced = true;
-    this.#log.info({ proxy: this.#proxy.address, tls: null, api: this.#api.address }, 'ready');
+    this.#log.info(
+      { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address },
+      'ready',
+    );
   }
 
   #pulse(): void {
@@ -190,6 +227,8 @@ export class Primary {
     this.#log.info('reload: new workers take over');
     this.#reopenAccessLog();
     this.#manager?.send({ type: 'reload' });
+    // With what the files hold now, or else with what they held: new workers come in any case.
+    this.#keeper?.reload();
     this.#pool.replaceAll();
   }
 
@@ -212,6 +251,7 @@ export class Primary {
     const timeoutMs = this.#config.drainTimeout;
     this.#managerRespawn.cancel();
     this.#proxy.close();
+    this.#tls?.close();
     this.#api.close();
     this.#pool.retireAll(timeoutMs);
     this.#manager?.send({ type: 'retire', timeoutMs });

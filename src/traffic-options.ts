@@ -1,9 +1,12 @@
 import { tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 import type { Option } from 'commander';
+import type { AcmeConfig } from './acme-options.ts';
 import { parseCidr } from './cidr.ts';
-import type { WorkerConfig } from './messages.ts';
+import { parseMediaRange } from './media-types.ts';
+import type { Coding, WorkerConfig } from './messages.ts';
 import { option } from './option.ts';
+import type { TlsConfig } from './tls-options.ts';
 import { parseDuration, parseSize, parseWhole } from './units.ts';
 
 /** What the command line says about the traffic of clients. Durations are in ms, sizes in bytes. */
@@ -16,6 +19,10 @@ export interface TrafficConfig {
   spoolDir: string;
   /** All spool files of all workers. */
   spoolMax: number;
+  /** Codings of responses, the preferred one first; empty: none. */
+  compress: Coding[];
+  /** Media ranges in lower case. */
+  compressTypes: string[];
   trustedProxies: string[];
   /** In lower case; empty: any. */
   host: string[];
@@ -36,8 +43,17 @@ export interface TrafficConfig {
 }
 
 /** As commander gives them: options without a default may be missing. */
-export type RawTraffic = Omit<TrafficConfig, 'spoolDir' | 'trustedProxies' | 'host' | 'maxConnectionsPerIp'> &
-  Partial<Pick<TrafficConfig, 'spoolDir' | 'trustedProxies' | 'host' | 'maxConnectionsPerIp'>>;
+export type RawTraffic = Omit<TrafficConfig, WithoutDefault> & Partial<Pick<TrafficConfig, WithoutDefault>>;
+type WithoutDefault = 'spoolDir' | 'compressTypes' | 'trustedProxies' | 'host' | 'maxConnectionsPerIp';
+
+const CODINGS: readonly Coding[] = ['zstd', 'br', 'gzip'];
+
+/** What is worth compressing; pictures, films and web fonts are compressed already. */
+const COMPRESSED_TYPES = [
+  ...['text/*', 'application/json', 'application/*+json', 'application/x-ndjson'],
+  ...['application/javascript', 'application/x-javascript', 'application/xml', 'application/*+xml', 'image/svg+xml'],
+  ...['application/wasm', 'font/ttf', 'font/otf', 'application/vnd.ms-fontobject'],
+];
 
 /** The options that decide what a request meets, in the order of `--help` and of README's table. */
 export function trafficOptions(): Option[] {
@@ -53,6 +69,18 @@ export function trafficOptions(): Option[] {
     ),
     option('--spool-dir <dir>', "where bodies go (default: the system's folder for temporary files)", parseDirectory),
     option('--spool-max <size>', 'how much disk all bodies may take', parseSize, 10 * 2 ** 30, '10GiB'),
+    option(
+      '--compress <coding,...>',
+      'codings of responses, the preferred one first; none switches compression off',
+      parseCodings,
+      [...CODINGS],
+      CODINGS.join(),
+    ),
+    option(
+      '--compress-types <type,...>',
+      'media types that are compressed (default: text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts)',
+      (text) => listOf(text).map((range) => parseMediaRange(range)),
+    ),
     option('--trusted-proxies <cidr,...>', 'peers whose X-Forwarded-* are believed', parseCidrList),
     option('--host <name,...>', 'host names that are served, others get 421 (default: all)', parseHosts),
     option('--max-connections <n>', 'client connections of one worker', parseCount, 10_000),
@@ -101,6 +129,17 @@ function listOf(text: string): string[] {
     .filter((part) => part !== '');
 }
 
+function parseCodings(text: string): Coding[] {
+  if (text.trim().toLowerCase() === 'none') return [];
+  const names = listOf(text.toLowerCase());
+  if (names.length === 0) throw new RangeError(`expected ${CODINGS.join()} or none`);
+  return [...new Set(names)].map((name) => {
+    const coding = CODINGS.find((known) => known === name);
+    if (coding === undefined) throw new RangeError(`${name} is not one of ${CODINGS.join()}, or none`);
+    return coding;
+  });
+}
+
 function parseCidrList(text: string): string[] {
   const list = listOf(text);
   for (const cidr of list) parseCidr(cidr);
@@ -123,6 +162,8 @@ export function trafficConfig(raw: RawTraffic): TrafficConfig {
     bufferMemoryTotal: raw.bufferMemoryTotal,
     spoolDir: raw.spoolDir ?? tmpdir(),
     spoolMax: raw.spoolMax,
+    compress: raw.compress,
+    compressTypes: raw.compressTypes ?? COMPRESSED_TYPES,
     trustedProxies: raw.trustedProxies ?? [],
     host: raw.host ?? [],
     maxConnections: raw.maxConnections,
@@ -139,12 +180,24 @@ export function trafficConfig(raw: RawTraffic): TrafficConfig {
   };
 }
 
-/** What each of `workers` workers is told. */
+/** The port in an address as listeners give it. A unix socket has none: whoever stands before it has the usual one. */
+function portOf(address: string): number {
+  return address.startsWith('unix:') ? 443 : Number(address.slice(address.lastIndexOf(':') + 1));
+}
+
+/** What each of `workers` workers is told. `tlsAddress` is null when there is no TLS. */
 export function workerSettings(
-  config: TrafficConfig,
+  config: TrafficConfig & TlsConfig & AcmeConfig,
   workers: number,
-): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'user' | 'accessLog'> {
+  tlsAddress: string | null,
+): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog'> {
   return {
+    https: {
+      port: tlsAddress === null ? null : portOf(tlsAddress),
+      plainPaths: config.plainPath,
+      hsts: config.hsts,
+    },
+    acme: config.acmeDomain.length > 0,
     trustedProxies: config.trustedProxies,
     hosts: config.host,
     limits: {
@@ -159,6 +212,7 @@ export function workerSettings(
       totalMemory: config.bufferMemoryTotal,
       totalDisk: Math.floor(config.spoolMax / workers),
     },
+    compression: { codings: config.compress, types: config.compressTypes },
     timeouts: {
       header: config.headerTimeout,
       body: config.bodyTimeout,

@@ -3,16 +3,16 @@ import { isIP } from 'node:net';
 /** A place to listen on: a TCP address or a unix socket's path. */
 export type ListenAddress = { kind: 'tcp'; host: string; port: number } | { kind: 'unix'; path: string };
 
-const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/;
-const MILLISECONDS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
+const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
+const MILLISECONDS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 const SIZE = /^(\d+(?:\.\d+)?)(B|KiB|MiB|GiB|TiB)?$/;
 const BYTES = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 } as const;
 
-/** Reads `500ms`, `30s`, `5m`, `2h` as milliseconds. Throws a RangeError that says what is expected. */
+/** Reads `500ms`, `30s`, `5m`, `2h`, `180d` as milliseconds. Throws a RangeError that says what is expected. */
 export function parseDuration(text: string): number {
   const match = DURATION.exec(text);
-  if (!match) throw new RangeError('expected a duration such as 500ms, 30s, 5m or 2h');
+  if (!match) throw new RangeError('expected a duration such as 500ms, 30s, 5m, 2h or 180d');
   return Math.round(Number(match[1]) * MILLISECONDS[match[2] as keyof typeof MILLISECONDS]);
 }
 

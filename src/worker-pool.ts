@@ -5,6 +5,7 @@ import {
   type FromWorker,
   NO_ROUTE,
   type Route,
+  type TlsMaterial,
   type ToWorker,
   type WorkerConfig,
   type WorkerInfo,
@@ -22,13 +23,19 @@ export interface WorkerPoolEvents {
 export interface WorkerPoolOptions {
   /** Listening socket of each slot. */
   fds: number[];
+  /** As many for TLS; null when it is off. */
+  tlsFds: number[] | null;
+  tls: TlsMaterial | null;
   env: Record<string, string>;
-  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'accessLog'>;
+  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'accessLog'>;
   /** Asked for the descriptor whenever a worker is started; null: no access log. */
   accessLog: { fd: () => number | null; query: boolean };
   /** How long (ms) a worker that was replaced may finish its requests. */
   retireTimeout: number;
 }
+
+/** Any process of the same user could otherwise have a debugger opened with a signal, and give the worker commands. */
+const WORKER_FLAGS = ['--disable-sigusr1'];
 
 /** A worker that does not acknowledge a route for so long (ms) hangs, and might send requests to the old container. */
 const ACK_TIMEOUT = 5_000;
@@ -43,7 +50,8 @@ interface Worker {
 
 interface Slot {
   number: number;
-  fd: number;
+  /** For plain HTTP, and for TLS if that is on. */
+  fds: number[];
   respawn: Respawn;
   /** The worker that is to serve this slot; retiring ones are only in `#workers`. */
   current: Worker | null;
@@ -65,6 +73,7 @@ export class WorkerPool {
   readonly #workers = new Map<number, Worker>();
   #lastId = 0;
   #route: Route = NO_ROUTE;
+  #tls: TlsMaterial | null;
   /** Versions below this have been reported as acknowledged by all. */
   #reported = 0;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -77,9 +86,10 @@ export class WorkerPool {
     this.#options = options;
     this.#events = events;
     this.#log = log;
+    this.#tls = options.tls;
     this.#slots = options.fds.map((fd, i) => ({
       number: i + 1,
-      fd,
+      fds: [fd, ...(options.tlsFds?.slice(i, i + 1) ?? [])],
       respawn: new Respawn(),
       current: null,
       replaceAgain: false,
@@ -118,6 +128,17 @@ export class WorkerPool {
     this.#route = route;
     if (this.#open) this.broadcast({ type: 'route', route });
     this.#checkAcknowledged();
+  }
+
+  /** All workers, those born later too, use this for handshakes from now on. */
+  setTls(material: TlsMaterial): void {
+    this.#tls = material;
+    if (this.#open) this.broadcast({ type: 'tls', material });
+  }
+
+  /** Sends to one worker; dropped when it is gone. */
+  send(worker: number, message: ToWorker): void {
+    this.#workers.get(worker)?.child.send(message);
   }
 
   /** Sends to every worker, retiring ones included. */
@@ -174,10 +195,10 @@ export class WorkerPool {
     const id = ++this.#lastId;
     const log = this.#options.accessLog.fd();
     // Stdout is inherited anyway, under its own number.
-    const fds = [slot.fd, ...(log === null || log === STDOUT ? [] : [log])];
+    const fds = [...slot.fds, ...(log === null || log === STDOUT ? [] : [log])];
     const child = new Child<ToWorker, FromWorker>(
       './proxy/worker.js',
-      { env: this.#options.env, fds },
+      { env: this.#options.env, fds, execArgv: WORKER_FLAGS },
       (message) => this.#receive(worker, message),
       (how, clean) => this.#exited(slot, worker, how, clean),
     );
@@ -193,8 +214,14 @@ export class WorkerPool {
   }
 
   #start(worker: Worker): void {
-    const { info, accessLog } = worker;
-    const config: WorkerConfig = { ...this.#options.config, slot: info.slot, proxyFd: FIRST_INHERITED_FD, accessLog };
+    const config: WorkerConfig = {
+      ...this.#options.config,
+      slot: worker.info.slot,
+      proxyFd: FIRST_INHERITED_FD,
+      tlsFd: this.#options.tlsFds === null ? null : FIRST_INHERITED_FD + 1,
+      tls: this.#tls,
+      accessLog: worker.accessLog,
+    };
     worker.acknowledged = this.#route.version;
     worker.child.send({ type: 'start', config, route: this.#route });
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
+import { workerSettings } from '../src/traffic-options.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
@@ -15,7 +16,16 @@ interface OptionCase {
   /** Without the option, where that is the same on every machine. */
   fallback?: unknown;
   bad: string[];
+  /** An option that must be given as many values. */
+  partner?: string;
 }
+
+/** Text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts. */
+const COMPRESSED_TYPES = [
+  ...['text/*', 'application/json', 'application/*+json', 'application/x-ndjson'],
+  ...['application/javascript', 'application/x-javascript', 'application/xml', 'application/*+xml', 'image/svg+xml'],
+  ...['application/wasm', 'font/ttf', 'font/otf', 'application/vnd.ms-fontobject'],
+];
 
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 
@@ -33,6 +43,37 @@ const CASES: Record<string, OptionCase> = {
     other: ['127.0.0.1:0', tcp('127.0.0.1', 0)],
     fallback: tcp('0.0.0.0', 443),
     bad: ['443', '::1:443'],
+  },
+  '--tls-cert': {
+    key: 'tlsCert',
+    value: ['/etc/shop.crt', ['/etc/shop.crt']],
+    other: ['/etc/a.crt, /etc/b.crt', ['/etc/a.crt', '/etc/b.crt']],
+    partner: '--tls-key',
+    fallback: [],
+    bad: [],
+  },
+  '--tls-key': {
+    key: 'tlsKey',
+    value: ['/etc/shop.key', ['/etc/shop.key']],
+    other: ['/etc/a.key,/etc/b.key', ['/etc/a.key', '/etc/b.key']],
+    partner: '--tls-cert',
+    fallback: [],
+    bad: [],
+  },
+  '--tls-dir': { key: 'tlsDir', value: ['/etc/tls', '/etc/tls'], other: ['tls', 'tls'], fallback: null, bad: [] },
+  '--hsts': {
+    key: 'hsts',
+    value: ['180d', 'max-age=15552000'],
+    other: ['2h, IncludeSubdomains,preload', 'max-age=7200; includeSubDomains; preload'],
+    fallback: null,
+    bad: ['15552000', 'preload', '180d,preload,', '180d;preload'],
+  },
+  '--plain-path': {
+    key: 'plainPath',
+    value: ['/up', ['/up']],
+    other: ['/up, /health/live', ['/up', '/health/live']],
+    fallback: [],
+    bad: ['up', '/up?all', '/a b', '/up,health', '/up#a'],
   },
   '--api': {
     key: 'api',
@@ -82,7 +123,7 @@ const CASES: Record<string, OptionCase> = {
     value: ['90s', 90_000],
     other: ['2h', 7_200_000],
     fallback: 30_000,
-    bad: ['90', 'soon', '-1s', '1d'],
+    bad: ['90', 'soon', '-1s', '1w'],
   },
   '--launch-timeout': {
     key: 'launchTimeout',
@@ -125,6 +166,20 @@ const CASES: Record<string, OptionCase> = {
     other: ['0', 0],
     fallback: 10 * 2 ** 30,
     bad: ['10 GiB'],
+  },
+  '--compress': {
+    key: 'compress',
+    value: ['GZIP, br', ['gzip', 'br']],
+    other: ['none', []],
+    fallback: ['zstd', 'br', 'gzip'],
+    bad: ['deflate', 'gzip,none', 'off', ','],
+  },
+  '--compress-types': {
+    key: 'compressTypes',
+    value: ['text/*, Application/*+json', ['text/*', 'application/*+json']],
+    other: ['text/css', ['text/css']],
+    fallback: COMPRESSED_TYPES,
+    bad: ['text', 'text/html;charset=utf-8', '*'],
   },
   '--trusted-proxies': {
     key: 'trustedProxies',
@@ -211,6 +266,50 @@ const CASES: Record<string, OptionCase> = {
     fallback: 3_600_000,
     bad: ['0s', '60', 'soon'],
   },
+  '--acme-domain': {
+    key: 'acmeDomain',
+    value: ['www.example.com', ['www.example.com']],
+    other: [
+      ' B.example.com, a.example.com.,b.example.com,bücher.example',
+      ['b.example.com', 'a.example.com', 'xn--bcher-kva.example'],
+    ],
+    fallback: [],
+    bad: [
+      '',
+      ',',
+      '*.example.com',
+      'localhost',
+      '127.0.0.1',
+      '[::1]',
+      '1.2',
+      'a..example.com',
+      '-a.example.com',
+      'a-.example.com',
+      'a_b.example.com',
+      'a b.example.com',
+      'https://example.com',
+      'example.com:443',
+      'example.com/x',
+      'user@example.com',
+      `${'a'.repeat(64)}.example.com`,
+      `${'a.'.repeat(126)}example.com`,
+      Array.from({ length: 101 }, (_, i) => `w${i}.example.com`).join(','),
+    ],
+  },
+  '--acme-email': {
+    key: 'acmeEmail',
+    value: ['admin@example.com', 'admin@example.com'],
+    other: ['a.b+c@example.org', 'a.b+c@example.org'],
+    fallback: null,
+    bad: ['admin', '@example.com', 'a@b', 'a@example.com,b@example.com', 'mailto:a@example.com?cc=b@example.com', ''],
+  },
+  '--acme-directory': {
+    key: 'acmeDirectory',
+    value: ['https://127.0.0.1:14000/dir', 'https://127.0.0.1:14000/dir'],
+    other: ['https://acme.example.com/directory', 'https://acme.example.com/directory'],
+    fallback: 'https://acme-v02.api.letsencrypt.org/directory',
+    bad: ['http://example.com/directory', 'example.com', ''],
+  },
   '--access-log': {
     key: 'accessLog',
     value: ['/var/log/shop.log', { kind: 'file', path: '/var/log/shop.log' }],
@@ -269,25 +368,26 @@ test('every option of the program is in this table, and no other', () => {
   );
 });
 
-for (const [option, { key, value, other, fallback, bad }] of Object.entries(CASES)) {
+for (const [option, { key, value, other, fallback, bad, partner }] of Object.entries(CASES)) {
   const [text, parsed] = value;
   const [otherText, otherParsed] = other;
   const flag = text === null ? [option] : [option, text];
+  const beside = (given: string | null) => (partner === undefined ? [] : [`${partner}=${given}`]);
 
   describe(option, () => {
     test('is read from its flag', () => {
-      assert.deepEqual(parse(...flag)[key], parsed);
-      if (text !== null) assert.deepEqual(parse(`${option}=${text}`)[key], parsed);
+      assert.deepEqual(parse(...flag, ...beside(text))[key], parsed);
+      if (text !== null) assert.deepEqual(parse(`${option}=${text}`, ...beside(text))[key], parsed);
     });
 
     test('is read from its variable', (t) => {
       setVariable(t, variableOf(option), otherText);
-      assert.deepEqual(parse()[key], otherParsed);
+      assert.deepEqual(parse(...beside(otherText))[key], otherParsed);
     });
 
     test('the flag wins over the variable', (t) => {
       setVariable(t, variableOf(option), otherText);
-      assert.deepEqual(parse(...flag)[key], parsed);
+      assert.deepEqual(parse(...flag, ...beside(text))[key], parsed);
     });
 
     if (fallback !== undefined) {
@@ -322,6 +422,13 @@ for (const off of ['false', '0', '']) {
 test('a switch whose variable is neither on nor off is refused', (t) => {
   setVariable(t, 'WUNDERPROXY_S3_PATH_STYLE', 'yes');
   refused(ARGUMENTS, /WUNDERPROXY_S3_PATH_STYLE=yes: expected true or false/);
+});
+
+test('certificates and keys add up, and must be as many', () => {
+  const { tlsCert, tlsKey } = parse('--tls-cert=a', '--tls-key=b', '--tls-cert=c,d', '--tls-key=e', '--tls-key=f');
+  assert.deepEqual({ tlsCert, tlsKey }, { tlsCert: ['a', 'c', 'd'], tlsKey: ['b', 'e', 'f'] });
+  refused(['--tls-cert=a', '--tls-cert=b', '--tls-key=c', ...ARGUMENTS], /--tls-cert and --tls-key .* 2 and 1/);
+  refused(['--tls-key=c', ...ARGUMENTS], /--tls-cert and --tls-key .* 0 and 1/);
 });
 
 describe('the manager API', () => {
@@ -384,6 +491,14 @@ describe('arguments', () => {
     test(`${what} is refused`, () => {
       refused(argv, message);
     });
+  }
+});
+
+test('what all workers may put on disk together is never more than --spool-max', () => {
+  for (const workers of [1, 2, 3, 7]) {
+    const config = parseCommandLine(['--spool-max', '1000B', ...ARGUMENTS], '0');
+    const { totalDisk } = workerSettings(config, workers, null).spool;
+    assert.ok(totalDisk > 0 && totalDisk * workers <= 1_000, `${workers} workers`);
   }
 });
 

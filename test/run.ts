@@ -38,6 +38,18 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_PROMTOOL',
     load: async () => (await import('./support/promtool-service.ts')).promtoolService,
   },
+  curl: {
+    usedThrough: ['test/support/curl.ts'],
+    packages: ['curl'],
+    givenBy: 'TEST_CURL',
+    load: async () => (await import('./support/curl-service.ts')).curlService,
+  },
+  ACME: {
+    usedThrough: ['test/support/pebble.ts'],
+    packages: ['pebble'],
+    givenBy: 'TEST_PEBBLE',
+    load: async () => (await import('./support/pebble-service.ts')).pebbleService,
+  },
   Docker: {
     usedThrough: ['test/support/docker.ts', 'test/support/docker-daemon.ts'],
     packages: ['docker.io', 'iptables', 'busybox-static', 'docker-registry'],
@@ -48,10 +60,16 @@ const PARTS: Record<string, Part> = {
     },
   },
   Chromium: {
-    usedThrough: ['test/support/playwright.ts'],
+    usedThrough: ['test/support/browser.ts', 'test/support/playwright.ts'],
     packages: ['chromium', 'fonts-dejavu-core'],
     givenBy: 'TEST_CHROMIUM',
-    load: async () => (await import('./support/chromium-service.ts')).chromiumService,
+    load: async () => (await import('./support/browser.ts')).chromium,
+  },
+  'HTTP/2 clients': {
+    usedThrough: ['test/support/http2-tools.ts'],
+    packages: ['nghttp2-client', 'curl'],
+    givenBy: 'TEST_HTTP2_CLIENTS',
+    load: async () => (await import('./support/http2-tools.ts')).http2Tools,
   },
 };
 
@@ -132,7 +150,7 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
   const lacking = new Map<string, string>();
   for (const [name, part] of Object.entries(PARTS)) {
     if (!files.some((file) => name in neededParts(file))) continue;
-    const reason = await obtain(part, join(dir, name.toLowerCase()), started);
+    const reason = await obtain(part, join(dir, name.toLowerCase().replaceAll('/', '')), started);
     if (reason !== null) lacking.set(name, reason);
   }
   for (const [name, reason] of lacking) say(`# no ${name}: ${reason}`);

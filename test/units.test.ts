@@ -18,13 +18,14 @@ describe('durations', () => {
     ['1.5s', 1_500],
     ['5m', 300_000],
     ['2h', 7_200_000],
+    ['180d', 15_552_000_000],
   ];
   for (const [text, milliseconds] of good) {
     test(`${text} is ${milliseconds} ms`, () => {
       assert.equal(parseDuration(text), milliseconds);
     });
   }
-  for (const text of ['', '30', 's', '-1s', '30 s', '1d', '1e3s', '5M', ' 5s', '5s\n', '1.s', '.5s', '١s']) {
+  for (const text of ['', '30', 's', '-1s', '30 s', '1w', '1e3s', '5M', ' 5s', '5s\n', '1.s', '.5s', '١s']) {
     test(`${JSON.stringify(text)} is no duration`, () => {
       assert.throws(() => parseDuration(text), RangeError);
     });

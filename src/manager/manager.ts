@@ -6,7 +6,8 @@ import { parseEnvironmentFile } from '../environment-file.ts';
 import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
-import type { Deaths, FromManager, ToManager } from '../messages.ts';
+import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
+import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
@@ -73,6 +74,8 @@ class Manager {
     use: { heapUsed: 0, residentBytes: 0, cpuSeconds: 0 },
     deaths: { workers: 0, managers: 0 },
   };
+  #certificates: CertificateInfo[] = [];
+  readonly #acme: Acme | null;
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
     return new Manager(message, await openStore(message.config, log), extend);
@@ -101,11 +104,14 @@ class Manager {
       stopping: this.#stopping.signal,
     };
     this.#deployments = new Deployments(this.#control);
+    this.#acme = createAcme(start, store, copies);
     const about = {
       version: start.version,
       startedAt: start.startedAt,
       store: store.name,
       primary: () => this.#primary,
+      certificates: () => this.#certificates,
+      acme: () => this.#acme?.status() ?? null,
     };
     const api = createApi(
       { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
@@ -140,6 +146,9 @@ class Manager {
       void recovery.look(id);
     });
     void this.#readHistory();
+    // Before the first route, with which workers begin to listen.
+    await this.#acme?.load();
+    void this.#startAcme();
     await adoption.run();
     await recovery.look(null);
   }
@@ -160,6 +169,9 @@ class Manager {
         return this.#traffic.receiveWorkers(message.workers);
       case 'stats':
         return this.#traffic.receiveStats(message.worker, message.stats);
+      case 'certificates':
+        this.#certificates = message.certificates;
+        return;
       case 'pulse':
         this.#primary = message;
         return;
@@ -167,11 +179,25 @@ class Manager {
         if (this.#runtime instanceof ProcessRuntime) this.#runtime.receive(message.message);
         return;
       case 'reload':
-        return this.#files.read();
+        this.#files.read();
+        return this.#acme?.hurry();
+      case 'challenge':
+        void this.#answerChallenge(message.worker, message.token);
+        return;
       case 'retire':
         void this.#retire();
         return;
     }
+  }
+
+  /** An authority that is called before a worker can answer its questions would refuse. */
+  async #startAcme(): Promise<void> {
+    await this.#traffic.whenServing(this.#stopping.signal);
+    if (!this.#stopping.signal.aborted) this.#acme?.start();
+  }
+
+  async #answerChallenge(worker: number, token: string): Promise<void> {
+    send({ type: 'challenge', worker, token, answer: (await this.#acme?.answer(token)) ?? null });
   }
 
   /** Launches are broken off, drains end with the workers' last requests; then this process ends. */
@@ -179,6 +205,7 @@ class Manager {
     this.#stopping.abort();
     this.#api.close();
     this.#api.closeIdleConnections();
+    await this.#acme?.stop();
     await this.#traffic.whenNoWorkers();
     await this.#deployments.whenQuiet();
     await this.#control.journal.flush();
@@ -186,6 +213,25 @@ class Manager {
     this.#store.close();
     process.exit(0);
   }
+}
+
+function createAcme(
+  { config, startedAt }: Extract<ToManager, { type: 'start' }>,
+  store: ConfigStore,
+  copies: StateCopies,
+): Acme | null {
+  if (config.acmeDomain.length === 0) return null;
+  return new Acme({
+    domains: config.acmeDomain,
+    email: config.acmeEmail,
+    directory: config.acmeDirectory,
+    store,
+    copies,
+    // The next manager of the same primary is this one's successor.
+    holder: `${hostname()} ${process.ppid} ${startedAt}`,
+    log,
+    onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+  });
 }
 
 function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {

@@ -1,3 +1,4 @@
+import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
@@ -8,7 +9,7 @@ import type { Launch } from './launcher.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort } from '../units.ts';
-import type { ConnectionStates, Deaths, TargetStats, WorkerInfo, WorkerStats } from '../messages.ts';
+import type { CertificateInfo, ConnectionStates, Deaths, TargetStats, WorkerInfo, WorkerStats } from '../messages.ts';
 
 /** One container in `/status`. Times are ISO 8601. */
 export interface ContainerStatus {
@@ -47,6 +48,21 @@ export interface LaunchStatus {
   Probes: readonly ProbeResult[];
 }
 
+/** One certificate in `/status`. */
+export interface CertificateStatus {
+  Names: string[];
+  /** The file, or `acme`. */
+  Source: string;
+  Issuer: string;
+  /** ISO 8601; null when the file could never be read. */
+  NotBefore: string | null;
+  NotAfter: string | null;
+  /** Whole days, rounded down. */
+  DaysLeft: number | null;
+  /** Null: all is well. */
+  Problem: string | null;
+}
+
 /** `/status`: the original's keys first, then ours. */
 export interface Status {
   /** Bytes, all processes. */
@@ -64,6 +80,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** Null without `--acme-domain`. */
+  Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
   Containers: ContainerStatus[];
   Launches: LaunchStatus[];
@@ -95,7 +113,7 @@ export interface Status {
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
-  Certificates: [];
+  Certificates: CertificateStatus[];
   History: Deployment[];
 }
 
@@ -114,6 +132,8 @@ export interface About {
   store: string;
   /** What the primary uses, and what it has seen die. */
   primary: () => { use: ProcessUse; deaths: Deaths };
+  certificates: () => CertificateInfo[];
+  acme: () => AcmeStatus | null;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -134,6 +154,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: iso(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
     Launches: Array.from(deployments.launcher.running.values(), launchStatus),
@@ -161,7 +182,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
     }),
     Peers: [],
-    Certificates: [],
+    Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };
 }
@@ -207,6 +228,27 @@ export function containerStatus(container: Container, totals: Pick<WorkerStats, 
 
 function processStatus({ heapUsed, residentBytes, cpuSeconds }: ProcessUse): ProcessStatus {
   return { HeapUsed: heapUsed, ResidentBytes: residentBytes, CpuSeconds: cpuSeconds };
+}
+
+const DAY = 86_400_000;
+
+function certificateStatus(info: CertificateInfo, now: number): CertificateStatus {
+  const { names, source, issuer, notBefore, notAfter, problem } = info;
+  const known = notAfter !== 0;
+  return {
+    Names: names,
+    Source: source,
+    Issuer: issuer,
+    NotBefore: known ? iso(notBefore) : null,
+    NotAfter: known ? iso(notAfter) : null,
+    DaysLeft: known ? Math.floor((notAfter - now) / DAY) : null,
+    Problem: problem ?? (known ? validityProblem(notBefore, notAfter, now) : null),
+  };
+}
+
+function validityProblem(notBefore: number, notAfter: number, now: number): string | null {
+  if (now > notAfter) return 'it has expired';
+  return now < notBefore ? 'it is not valid yet' : null;
 }
 
 function iso(ms: number): string {

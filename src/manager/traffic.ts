@@ -53,6 +53,11 @@ export class Traffic {
     return this.#until(() => this.#isIdle(id), signal);
   }
 
+  /** Resolves once a worker serves, or `signal` aborts. */
+  async whenServing(signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.serving, signal);
+  }
+
   /** Resolves once no worker is left. */
   async whenNoWorkers(): Promise<void> {
     await this.#until(() => this.#workers.length === 0);

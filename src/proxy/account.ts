@@ -1,7 +1,8 @@
 import { type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { SinceSwitch, WorkerStats } from '../messages.ts';
-import type { Exchange } from './exchange.ts';
+import { Allowance } from './allowance.ts';
+import type { Client, Exchange } from './exchange.ts';
 import { Latency } from './latency.ts';
 import type { AccessLog } from './access-log.ts';
 import { Counts, type Tallies } from './tally.ts';
@@ -27,6 +28,7 @@ export class Account {
   readonly #errors = new Counts<ErrorCode>();
   readonly #latency = new Latency();
   #sinceSwitch: SinceSwitch;
+  readonly #cutOffs = new Allowance(LOGGED_PER_SECOND, 1);
   #second = 0;
   #logged = 0;
   #unlogged = 0;
@@ -92,6 +94,11 @@ export class Account {
     const cause = known && failure.cause !== undefined ? messageOf(failure.cause) : undefined;
     const { id: request, status, client } = exchange;
     this.#log.warn({ code, status, request, client: client.address, cause }, 'request failed');
+  }
+
+  /** A client is cut off, with all of its requests, because it makes work without end. */
+  noteAbuse(client: Client, reason: string): void {
+    if (this.#cutOffs.spend(1)) this.#log.warn({ client: client.address, reason }, 'client cut off');
   }
 
   #mayLog(now: number): boolean {

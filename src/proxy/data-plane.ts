@@ -1,8 +1,11 @@
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
-import type { FromWorker, Route, WorkerConfig, WorkerStats } from '../messages.ts';
+import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { AccessLog, linesLost } from './access-log.ts';
 import { Account } from './account.ts';
+import { Challenges } from './challenges.ts';
+import { compressionRules } from './compress-headers.ts';
+import { Encoders } from './encoders.ts';
 import { type Trust, trustIn } from './headers.ts';
 import { LineWriter } from './line-writer.ts';
 import { Listener } from './listener.ts';
@@ -28,6 +31,8 @@ export class DataPlane {
   readonly #account: Account;
   readonly #spool: Spool;
   readonly #router: Router;
+  readonly #challenges: Challenges | null;
+  readonly #https: { port: number | null; plainPaths: ReadonlySet<string> };
   readonly #listener: Listener;
   #version: number;
   #retireTimer: NodeJS.Timeout | null = null;
@@ -43,11 +48,15 @@ export class DataPlane {
     this.#accessLog = this.#openAccessLog(trust);
     this.#router = new Router(timeouts, () => this.#sendStats());
     this.#account = new Account(log, this.#accessLog, this.#router.tallies, route.activeSince);
+    this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
+    this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
       account: this.#account,
       spool: this.#spool,
+      compression: compressionRules(config.compression),
+      encoders: new Encoders(this.#spool),
       sweeper,
       limits: {
         body: limits.body,
@@ -56,14 +65,24 @@ export class DataPlane {
         hosts: config.hosts.length === 0 ? null : new Set(config.hosts),
       },
       tunnelTimeout: timeouts.tunnel,
+      challenges: this.#challenges,
       trust,
+      https: this.#https,
+      hsts: config.https.hsts,
       log,
     };
-    this.#listener = new Listener(timeouts, limits, sweeper, {
-      serve: (exchange) => void serve(exchange, context),
-      refuse: (exchange, code) => void refuse(exchange, code, context),
-      onEmpty: () => this.#account.whenNoneOpen(() => void this.#finish(onDone)),
-    });
+    this.#listener = new Listener(
+      timeouts,
+      limits,
+      sweeper,
+      {
+        serve: (exchange) => void serve(exchange, context),
+        refuse: (exchange, code) => void refuse(exchange, code, context),
+        onAbuse: (client, reason) => this.#account.noteAbuse(client, reason),
+        onEmpty: () => this.#account.whenNoneOpen(() => void this.#finish(onDone)),
+      },
+      config.tls,
+    );
     this.#version = route.version;
     this.#router.update(route);
   }
@@ -71,7 +90,7 @@ export class DataPlane {
   /** Accepts connections from now on and says so. */
   async listen(): Promise<void> {
     this.#checkSpool();
-    await this.#listener.listen(this.#config.proxyFd);
+    await this.#listener.listen(this.#config.proxyFd, this.#config.tlsFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
     this.#send({ type: 'listening' });
   }
@@ -93,6 +112,22 @@ export class DataPlane {
     // First, so that whoever learns that the route is in force already has counts from after the switch.
     this.#sendStats();
     this.#send({ type: 'routed', version: route.version });
+  }
+
+  /** For handshakes from now on. */
+  setTls(material: TlsMaterial): void {
+    this.#listener.setTls(material);
+    this.#https.port = this.#httpsPort(material);
+  }
+
+  /** Where plain requests are sent to: nowhere as long as there is no certificate that could answer there. */
+  #httpsPort(material: TlsMaterial | null): number | null {
+    return material === null || material.certificates.length === 0 ? null : this.#config.https.port;
+  }
+
+  /** The manager's answer to an ACME challenge. */
+  answerChallenge(token: string, answer: string | null): void {
+    this.#challenges?.receive(token, answer);
   }
 
   cut(id: string): void {

@@ -81,6 +81,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Whether any byte of an answer has come. */
   #heard = false;
   #retried = false;
+  /** When the first interim response came, by `performance.now()`. */
+  #informedAt: number | null = null;
 
   constructor(
     exchange: Exchange,
@@ -160,6 +162,10 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     const fields = interimFields(raw);
     // A change of protocols that nobody asked for, or that does not say to which one.
     if (fields === null || status === 101 || status < 100) return this.#abort('upstream_malformed');
+    // undici begins to wait anew with each of them: a container could go on for ever.
+    this.#informedAt ??= performance.now();
+    const waited = performance.now() - this.#informedAt;
+    if (waited > (this.#target?.timeouts.response ?? 0)) return this.#abort('upstream_timeout');
     this.#exchange.inform(status, reasonPhrase(status, statusText), fields);
   }
 
@@ -189,7 +195,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     socket: Duplex,
   ): void {
     const target = this.#target;
-    const fields = upgradeFields(controller.rawHeaders as Buffer[]);
+    const fields = upgradeFields(controller.rawHeaders as Buffer[], this.#exchange.head.upgrade ?? '');
     if (this.#phase === 'over' || target === null || fields === null) {
       socket.destroy();
       if (this.#phase !== 'over') this.#fail('upstream_malformed');
@@ -230,6 +236,8 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   #codeFor(error: Error): ErrorCode {
     const code = (error as NodeJS.ErrnoException).code ?? '';
+    // What undici refuses to send should not have come so far.
+    if (code === 'UND_ERR_INVALID_ARG') return 'internal_error';
     if (this.#phase === 'waiting') return code === 'ETIMEDOUT' ? 'upstream_connect_timeout' : 'upstream_refused';
     if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'upstream_timeout';
     if (code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_stalled';

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
-import type { Client, RequestHead } from './exchange.ts';
+import { mediaType } from '../media-types.ts';
+import type { Client, RequestHead, ResponseHead } from './exchange.ts';
 import { isFieldValue, listOf, lowerCaseName, trimWhitespace } from './http1-head.ts';
 
 /*
@@ -60,6 +61,13 @@ export function requestId(head: RequestHead, client: Client, trust: Trust): stri
     if (given.length === 1 && given[0] !== undefined && REQUEST_ID.test(given[0])) return given[0];
   }
   return randomUUID();
+}
+
+/** Whether the client's own connection is secure: to us, or to the trusted peer that passes its request on. */
+export function isSecure(head: RequestHead, client: Client, trust: Trust): boolean {
+  if (client.scheme === 'https') return true;
+  if (client.address === null || !trust(client.address)) return false;
+  return listOf(valuesOf(head, 'x-forwarded-proto').at(-1) ?? '').at(-1) === 'https';
 }
 
 /** What `requestFields` is to write beside what came from the client. */
@@ -223,39 +231,55 @@ export function responseFields(raw: readonly Buffer[], now: number): UpstreamFie
   return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length, live };
 }
 
-/** The type without its parameters, in lower case (RFC 9110 section 8.3.1). */
-function mediaType(value: string): string {
-  const semicolon = value.indexOf(';');
-  return trimWhitespace(semicolon === -1 ? value : value.slice(0, semicolon)).toLowerCase();
-}
-
 function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {
   if (!connection.some((option) => names.includes(option))) return fields;
   return fields.filter((_, i) => !connection.includes(names[i >> 1] ?? ''));
 }
 
+const HSTS = 'strict-transport-security';
+
+/** A response over a secure connection with our Strict-Transport-Security in place of the application's. */
+export function withHsts(head: ResponseHead, value: string): ResponseHead {
+  const { fields } = head;
+  const others = fields.filter((_, i) => (fields[i - (i % 2)] ?? '').toLowerCase() !== HSTS);
+  return { ...head, fields: [...others, 'Strict-Transport-Security', value] };
+}
+
 /** Fields of an interim response (1xx): as `responseFields`, but without a date. Null when they are not valid. */
 export function interimFields(raw: readonly Buffer[]): string[] | null {
   const fields: string[] = [];
+  const names: string[] = [];
+  let connection: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i]?.toString('latin1') ?? '';
     const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
     const lower = lowerCaseName(name);
     if (lower === null || !isFieldValue(value)) return null;
-    if (!HOP_BY_HOP.has(lower)) fields.push(name, value);
+    if (lower === 'connection') connection = connection.concat(listOf(value));
+    if (HOP_BY_HOP.has(lower)) continue;
+    fields.push(name, value);
+    names.push(lower);
   }
-  return fields;
+  return withoutNamed(fields, names, connection);
 }
 
-/** Fields of the answer that changes protocols (101), with the two that make it one. Null when they are not valid. */
-export function upgradeFields(raw: readonly Buffer[]): string[] | null {
+/**
+ * Fields of the answer that changes protocols (101), with the two that make it one. Null when they are not valid, or when
+ * the protocol is none of those that the client wants (RFC 9110 section 7.8).
+ */
+export function upgradeFields(raw: readonly Buffer[], wanted: string): string[] | null {
   const fields = interimFields(raw);
   if (fields === null) return null;
+  const offered = listOf(wanted);
+  const chosen: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     if (raw[i]?.toString('latin1').toLowerCase() !== 'upgrade') continue;
-    fields.push('Upgrade', trimWhitespace(raw[i + 1]?.toString('latin1') ?? ''));
+    chosen.push(trimWhitespace(raw[i + 1]?.toString('latin1') ?? ''));
   }
-  fields.push('Connection', 'Upgrade');
+  const upgrade = chosen.join(', ');
+  const protocols = listOf(upgrade);
+  if (protocols.length === 0 || !protocols.every((protocol) => offered.includes(protocol))) return null;
+  fields.push('Upgrade', upgrade, 'Connection', 'Upgrade');
   return fields;
 }
 

@@ -79,6 +79,11 @@ export class ChunkedDecoder implements BodyDecoder {
           break;
         case 'size':
         case 'trailer': {
+          const plain = this.#state === 'size' ? this.#startPlainChunk(chunk, at) : at;
+          if (plain > at) {
+            at = plain;
+            break;
+          }
           const lineFeed = chunk.indexOf(0x0a, at);
           const end = lineFeed === -1 ? chunk.length : lineFeed;
           this.#line += chunk.toString('latin1', at, end);
@@ -98,6 +103,27 @@ export class ChunkedDecoder implements BodyDecoder {
     return NEED_MORE;
   }
 
+  /**
+   * The short way for what nearly all chunks begin with: up to six hex digits and a line end, in one piece. Returns where
+   * the data begins, or `at` when it has to be looked at more closely.
+   */
+  #startPlainChunk(chunk: Buffer, at: number): number {
+    if (this.#line !== '') return at;
+    let size = 0;
+    for (let i = at; i < at + 7; i++) {
+      const digit = hexDigit(chunk[i]);
+      if (digit !== -1) {
+        size = size * 16 + digit;
+        continue;
+      }
+      if (i === at || size === 0 || chunk[i] !== 0x0d || chunk[i + 1] !== 0x0a) return at;
+      this.#left = size;
+      this.#state = 'data';
+      return i + 2;
+    }
+    return at;
+  }
+
   #startChunk(line: string): boolean {
     const match = SIZE_LINE.exec(line);
     if (match === null) return false;
@@ -112,4 +138,12 @@ export class ChunkedDecoder implements BodyDecoder {
     if (this.#trailerBytes > MAX_HEAD_BYTES || this.#trailerCount > MAX_FIELDS) return false;
     return parseFieldLine(line, [], []);
   }
+}
+
+/** The value of a hex digit's code; -1 for anything else. */
+function hexDigit(code: number | undefined): number {
+  if (code === undefined) return -1;
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const lower = code | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
 }

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 import type { RequestHead } from './exchange.ts';
 
@@ -19,15 +20,26 @@ export interface Http1Head extends RequestHead {
 const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21\x22\x24-\x7e]+) HTTP\/1\.([01])$/;
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const NOT_IN_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
-const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?$/;
+const HOST = /^(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::(\d{1,5}))?$/;
 const ABSOLUTE_TARGET = /^(https?):\/\/([^/?]*)(.*)$/i;
 
 /** Fifteen digits stay exact in a double. */
 const LENGTH = /^\d{1,15}$/;
 
-/** Lower-case forms of the names that have been seen to be valid; bounded, since clients make up names. */
+/** The value of a Content-Length field; null when it is not a number, or too large a one. */
+export function parseLength(value: string): number | null {
+  return LENGTH.test(value) ? Number(value) : null;
+}
+
+/** Whether text is a token (RFC 9110 section 5.6.2), as methods are. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
+/** Lower-case forms of names that have been seen to be valid. Clients make up names, so all are forgotten when it is full. */
 const lowerCaseNames = new Map<string, string>();
 const MAX_REMEMBERED_NAMES = 1_000;
+const MAX_REMEMBERED_LENGTH = 40;
 
 /** The lower-case form of a field name, or null when it is not a token (RFC 9110 section 5.1). */
 export function lowerCaseName(name: string): string | null {
@@ -35,7 +47,9 @@ export function lowerCaseName(name: string): string | null {
   if (known !== undefined) return known;
   if (!TOKEN.test(name)) return null;
   const lower = name.toLowerCase();
-  if (lowerCaseNames.size < MAX_REMEMBERED_NAMES && name.length <= 40) lowerCaseNames.set(name, lower);
+  if (name.length > MAX_REMEMBERED_LENGTH) return lower;
+  if (lowerCaseNames.size >= MAX_REMEMBERED_NAMES) lowerCaseNames.clear();
+  lowerCaseNames.set(name, lower);
   return lower;
 }
 
@@ -136,6 +150,8 @@ function interpret(
     }
   }
   if (host === null ? !http10 : !isHost(host)) return 'bad_request';
+  // RFC 9112 section 3.2.2: what the target says counts.
+  host ??= ABSOLUTE_TARGET.exec(rawTarget)?.[2] ?? null;
   const target = originForm(method, rawTarget, host);
   if (target === null) return 'bad_request';
 
@@ -144,8 +160,8 @@ function interpret(
     if (length !== null || http10 || coding.toLowerCase() !== 'chunked') return 'bad_request';
     bodyLength = null;
   } else if (length !== null) {
-    if (!LENGTH.test(length)) return 'bad_request';
-    bodyLength = Number(length);
+    bodyLength = parseLength(length);
+    if (bodyLength === null) return 'bad_request';
   }
 
   const expects = expect !== null && !http10;
@@ -177,18 +193,30 @@ export function listOf(value: string): string[] {
     .filter((part) => part !== '');
 }
 
+/** RFC 9110 section 7.8: a name and perhaps a version. */
+const PROTOCOL = /^([!#$%&'*+\-.^_`|~0-9a-z]+)(?:\/[!#$%&'*+\-.^_`|~0-9a-z]+)?$/;
 /**
- * `h2c` is not passed on: HTTP/2 inside the tunnel would get around every check here, and RFC 9113 section 3.1 has given
- * it up. The request is then answered as if it had not asked.
+ * These are not passed on: HTTP inside the tunnel would get around every check here, and RFC 9113 section 3.1 has given up
+ * `h2c`.
  */
+const NO_TUNNEL = new Set(['h2c', 'h2', 'http']);
+
+/** What is not a list of protocols, or names one of those, is answered as if it had not asked. */
 function wantedProtocol(upgrade: string | null): string | null {
   if (upgrade === null || upgrade === '') return null;
-  return listOf(upgrade).some((protocol) => protocol === 'h2c' || protocol.startsWith('h2c/')) ? null : upgrade;
+  const fit = listOf(upgrade).every((protocol) => {
+    const name = PROTOCOL.exec(protocol)?.[1];
+    return name !== undefined && !NO_TUNNEL.has(name);
+  });
+  return fit ? upgrade : null;
 }
 
-function isHost(host: string): boolean {
+/** Whether text is a host with or without a port (RFC 9110 section 7.2), without user information. */
+export function isHost(host: string): boolean {
   const match = HOST.exec(host);
-  return match !== null && (match[1] === undefined || Number(match[1]) <= 65_535);
+  if (match === null) return false;
+  const [, literal, port] = match;
+  return (literal === undefined || isIPv6(literal)) && (port === undefined || Number(port) <= 65_535);
 }
 
 /** The target in origin-form or `*`; null when it is neither, nor in absolute-form for this host. */
@@ -201,10 +229,15 @@ function originForm(method: string, target: string, host: string | null): string
   if (match === null) return null;
   const [, scheme = '', authority = '', rest = ''] = match;
   if (!isHost(authority)) return null;
-  if (host !== null && canonical(authority, scheme) !== canonical(host, scheme)) return null;
+  if (host !== null && !isSameHost(authority, host, scheme)) return null;
   // RFC 9112 section 3.2.4
   if (rest === '') return method === 'OPTIONS' ? '*' : '/';
   return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** Whether two hosts are the same one under a scheme: case and a default port make no difference. */
+export function isSameHost(one: string, other: string, scheme: string): boolean {
+  return canonical(one, scheme) === canonical(other, scheme);
 }
 
 function canonical(authority: string, scheme: string): string {

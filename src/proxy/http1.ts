@@ -22,11 +22,24 @@ export interface Http1Host {
   /** Answers what is not a valid request; the connection closes after it. */
   refuse(exchange: Exchange, code: ErrorCode): void;
   onState(from: ConnectionState | null, to: ConnectionState | null): void;
-  onClosed(connection: Http1Connection): void;
+  onClosed(connection: ClientConnection): void;
 }
 
-/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+/** A client connection as its listener sees it, whatever is spoken on it. */
+export interface ClientConnection extends Watched {
+  readonly client: Client;
+  /** Null once it is closed. */
+  readonly state: ConnectionState | null;
+  /** Ends it as soon as nothing is lost by that. */
+  retire(): void;
+  /** Ends it at once. */
+  destroy(): void;
+}
+
+/** A client that was told to go and sends nothing more gets so long (ms) to close its connection before that is reset. */
 const LINGER = 5_000;
+/** As long (ms) as one that goes on sending may take: many read the answer only after their whole body. As in nginx. */
+const LINGER_AT_MOST = 30_000;
 /** How long (ms) a connection without a request lives on when the worker retires. */
 const FIRST_REQUEST_GRACE = 1_000;
 
@@ -57,9 +70,10 @@ const UNREADABLE: Http1Head = {
  * Bytes that arrive before it is their turn (pipelined requests) are held, at most one read's worth: then the socket is
  * paused.
  */
-export class Http1Connection implements ExchangeConnection, Watched {
+export class Http1Connection implements ExchangeConnection, ClientConnection {
   readonly client: Client;
   readonly #socket: Socket;
+  readonly #accepted: Socket;
   readonly #host: Http1Host;
   #state: ConnectionState | null = 'new';
   #exchange: Http1Exchange | null = null;
@@ -67,13 +81,18 @@ export class Http1Connection implements ExchangeConnection, Watched {
   #begunAt = 0;
   /** Bytes that were received and not yet used. */
   #held: Buffer | null = null;
-  #lingering = false;
-  /** When this connection has waited long enough in its present state, in ms since the epoch. */
+  /** When the connection ends whatever the client sends, by `performance.now()`; null while it is in use. */
+  #lingerEnd: number | null = null;
+  /** When this connection has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
 
-  /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
-  constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http1Host) {
+  /**
+   * @param socket to speak on; `accepted` is the one below it when that is TLS, else the same
+   * @param address the client's, without an IPv4-mapped prefix; null behind a unix socket
+   */
+  constructor(socket: Socket, accepted: Socket, address: string | null, scheme: Client['scheme'], host: Http1Host) {
     this.#socket = socket;
+    this.#accepted = accepted;
     this.#host = host;
     const { localAddress, localPort } = socket;
     this.client = {
@@ -81,14 +100,14 @@ export class Http1Connection implements ExchangeConnection, Watched {
       localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
       scheme,
     };
-    this.#deadline = Date.now() + host.timeouts.header;
+    this.#deadline = performance.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
     socket.on('timeout', () => this.#exchange?.giveUp('write_timeout'));
-    // What went wrong is of no interest; that it is over is told by 'close'.
-    socket.on('error', () => {});
+    // What went wrong is of no interest; that it is over is told by 'close'. TLS sockets don't end by themselves.
+    socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#onClose());
   }
 
@@ -100,17 +119,31 @@ export class Http1Connection implements ExchangeConnection, Watched {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#state === 'active' && this.#exchange === null && !this.#lingering) this.#refuse('header_timeout');
-    else this.#socket.destroy();
+    if (this.#lingerEnd !== null || this.#exchange !== null) this.#socket.destroy();
+    else if (this.#state === 'active') this.#refuse('header_timeout');
+    else this.#closeIdle();
   }
 
   /** Closes an idle connection at once; one whose first request may be on its way gets a moment. */
   retire(): void {
-    if (this.#state === 'idle') this.#socket.destroy();
-    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, Date.now() + FIRST_REQUEST_GRACE);
+    if (this.#state === 'idle') this.#closeIdle();
+    else if (this.#state === 'new') this.#deadline = Math.min(this.#deadline, performance.now() + FIRST_REQUEST_GRACE);
+  }
+
+  /** RFC 8446 section 6.1: TLS must say that it ends, else the end may be an attacker's. */
+  #closeIdle(): void {
+    this.#lingerEnd = performance.now() + LINGER;
+    this.#deadline = this.#lingerEnd;
+    this.#socket.destroySoon();
   }
 
   destroy(): void {
+    this.#socket.destroy();
+  }
+
+  reset(): void {
+    // Unix sockets have no reset, and Node throws when asked for one; TLS has none of its own.
+    if (this.client.address !== null) this.#accepted.resetAndDestroy();
     this.#socket.destroy();
   }
 
@@ -121,7 +154,10 @@ export class Http1Connection implements ExchangeConnection, Watched {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#lingering) return;
+    if (this.#lingerEnd !== null) {
+      this.#deadline = Math.min(this.#lingerEnd, performance.now() + LINGER);
+      return;
+    }
     if (this.#exchange !== null) {
       if (!this.#exchange.receive(chunk)) this.#hold(chunk);
       return;
@@ -129,7 +165,7 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (this.#state !== 'active') {
       this.#setState('active');
       this.#begunAt = performance.now();
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = this.#begunAt + this.#host.timeouts.header;
     }
     this.#readHead(this.#held === null ? chunk : Buffer.concat([this.#held, chunk]));
   };
@@ -202,13 +238,13 @@ export class Http1Connection implements ExchangeConnection, Watched {
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
       this.#begunAt = performance.now();
-      this.#deadline = Date.now() + this.#host.timeouts.header;
+      this.#deadline = this.#begunAt + this.#host.timeouts.header;
       // Not at once: a burst of pipelined requests must not become a deep stack.
       setImmediate(() => this.#readHeld());
       return;
     }
     this.#setState('idle');
-    this.#deadline = Date.now() + this.#host.timeouts.keepAlive;
+    this.#deadline = performance.now() + this.#host.timeouts.keepAlive;
     if (this.#socket.isPaused()) this.#socket.resume();
   }
 
@@ -226,15 +262,16 @@ export class Http1Connection implements ExchangeConnection, Watched {
   #linger(): void {
     if (this.#socket.destroyed) return;
     this.#held = null;
-    this.#lingering = true;
-    this.#deadline = Date.now() + LINGER;
+    const now = performance.now();
+    this.#lingerEnd = now + LINGER_AT_MOST;
+    this.#deadline = now + LINGER;
     this.#socket.end();
     this.#socket.resume();
   }
 
   readonly #onEnd = (): void => {
     // A client that closes its side while it waits has lost interest; nginx and Go take it in the same way.
-    if (this.#exchange !== null || this.#state !== 'active' || this.#lingering) this.#socket.destroy();
+    if (this.#exchange !== null || this.#state !== 'active' || this.#lingerEnd !== null) this.#socket.destroy();
     else this.#refuse('bad_request');
   };
 

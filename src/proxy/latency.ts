@@ -4,7 +4,7 @@ import type { LatencyCounts } from '../messages.ts';
 const BITS = 6;
 /** The longest duration that is told apart, in µs: some 71 minutes. */
 const LONGEST = 2 ** 32 - 1;
-const BUCKETS = (32 - BITS) << BITS;
+const BUCKETS = (32 - BITS + 1) << BITS;
 
 /**
  * Durations, counted in the buckets of an HDR histogram: linear within a power of two, exact below 128 µs. Counting is a

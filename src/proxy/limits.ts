@@ -15,9 +15,11 @@ const REFUSED_METHODS = new Set(['TRACE', 'TRACK', 'CONNECT']);
 /** Refusals that need nothing but the head. Returns the code, or null when the request may go on. */
 export function refusal(exchange: Exchange, limits: RequestLimits): ErrorCode | null {
   const { head, body } = exchange;
-  if (REFUSED_METHODS.has(head.method)) {
+  // RFC 9110 section 9.1: methods have a case; but not every application knows it.
+  const method = head.method.toUpperCase();
+  if (REFUSED_METHODS.has(method)) {
     // What follows a CONNECT is not HTTP.
-    if (head.method === 'CONNECT') exchange.close();
+    if (method === 'CONNECT') exchange.close();
     return 'method_not_allowed';
   }
   // RFC 9110 section 15.5.20; a client of HTTP/1.0 may not say which host it wants.
@@ -27,6 +29,6 @@ export function refusal(exchange: Exchange, limits: RequestLimits): ErrorCode | 
 }
 
 /** A host without its port, in lower case. */
-function hostName(host: string): string {
+export function hostName(host: string): string {
   return host.replace(/:\d+$/, '').toLowerCase();
 }

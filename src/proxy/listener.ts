@@ -1,10 +1,20 @@
 import * as net from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { ConnectionStates, WorkerLimits } from '../messages.ts';
-import type { Exchange } from './exchange.ts';
-import { type ClientTimeouts, type ConnectionState, Http1Connection, type Http1Host } from './http1.ts';
+import type { ConnectionStates, TlsMaterial, WorkerLimits } from '../messages.ts';
+import type { Client, Exchange } from './exchange.ts';
+import { Handshake } from './handshake.ts';
+import {
+  type ClientConnection,
+  type ClientTimeouts,
+  type ConnectionState,
+  Http1Connection,
+  type Http1Host,
+} from './http1.ts';
+import { Http2Connection, type Http2Host } from './http2.ts';
 import type { Sweeper } from './sweeper.ts';
+import { TlsTerminator } from './tls.ts';
 
 /** What a listener lets in. */
 export type ConnectionLimits = Pick<WorkerLimits, 'connections' | 'connectionsPerAddress'>;
@@ -13,6 +23,8 @@ export type ConnectionLimits = Pick<WorkerLimits, 'connections' | 'connectionsPe
 export interface ListenerEvents {
   serve(exchange: Exchange): void;
   refuse(exchange: Exchange, code: ErrorCode): void;
+  /** A client is cut off because it makes work without end. */
+  onAbuse(client: Client, reason: string): void;
   /** A retiring listener has no connection left. */
   onEmpty(): void;
 }
@@ -20,8 +32,13 @@ export interface ListenerEvents {
 /** Connections may wait in the kernel until they are accepted; more than this is cut down by net.core.somaxconn. */
 const BACKLOG = 4_096;
 
-/** The inherited listening socket and all client connections with their states. */
-export class Listener implements Http1Host {
+/** What a client gets that speaks plain HTTP where TLS is spoken: most often a person who has mistyped the address. */
+const PLAIN_ON_TLS =
+  'HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 32\r\nConnection: close\r\n\r\n' +
+  'This port speaks TLS: https://.\n';
+
+/** The inherited listening sockets and all client connections with their states. */
+export class Listener implements Http1Host, Http2Host {
   readonly timeouts: ClientTimeouts;
   readonly states: ConnectionStates = { new: 0, active: 0, idle: 0, hijacked: 0 };
   accepted = 0;
@@ -30,28 +47,61 @@ export class Listener implements Http1Host {
   readonly #limits: ConnectionLimits;
   readonly #sweeper: Sweeper;
   readonly #events: ListenerEvents;
-  readonly #server: net.Server;
-  readonly #connections = new Set<Http1Connection>();
+  readonly #servers: net.Server[] = [];
+  readonly #connections = new Set<ClientConnection>();
+  readonly #handshakes = new WeakMap<net.Socket, Handshake>();
+  readonly #terminator: TlsTerminator | null;
   readonly #byAddress = new Map<string, number>();
+  /** Requests by HTTP/2 that are open. */
+  #streams = 0;
 
-  constructor(timeouts: ClientTimeouts, limits: ConnectionLimits, sweeper: Sweeper, events: ListenerEvents) {
+  /** @param tls null when only plain HTTP is served */
+  constructor(
+    timeouts: ClientTimeouts,
+    limits: ConnectionLimits,
+    sweeper: Sweeper,
+    events: ListenerEvents,
+    tls: TlsMaterial | null = null,
+  ) {
     this.timeouts = timeouts;
     this.#limits = limits;
     this.#sweeper = sweeper;
     this.#events = events;
-    // Half-open: a client that closes its side gets no automatic end before its answer was dealt with.
-    this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#onSocket(socket));
+    this.#terminator =
+      tls &&
+      new TlsTerminator(
+        tls,
+        (secured, accepted) => this.#onSecure(secured, accepted),
+        (error, accepted) => this.#onHandshakeFailure(error, accepted),
+      );
   }
 
-  /** Accepts on an inherited socket from now on. Rejects when that can't be listened on. */
-  async listen(fd: number): Promise<void> {
+  /**
+   * Accepts on inherited sockets from now on. Rejects when they can't be listened on. Connections on which requests are
+   * read are half-open: a client that closes its side gets no automatic end before its answer was dealt with.
+   */
+  async listen(proxyFd: number, tlsFd: number | null = null): Promise<void> {
+    const listening = [this.#listen(proxyFd, true, (socket) => this.#onPlain(socket))];
+    // Who closes its side before the handshake is done wants nothing any more.
+    if (tlsFd !== null) listening.push(this.#listen(tlsFd, false, (socket) => this.#onTls(socket)));
+    await Promise.all(listening);
+  }
+
+  async #listen(fd: number, allowHalfOpen: boolean, onSocket: (socket: net.Socket) => void): Promise<void> {
+    const server = net.createServer({ allowHalfOpen, noDelay: true }, onSocket);
+    this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ fd, backlog: BACKLOG }, () => {
-        this.#server.off('error', reject);
+      server.once('error', reject);
+      server.listen({ fd, backlog: BACKLOG }, () => {
+        server.off('error', reject);
         resolve();
       });
     });
+  }
+
+  /** For handshakes from now on. */
+  setTls(material: TlsMaterial): void {
+    this.#terminator?.update(material);
   }
 
   /**
@@ -61,29 +111,74 @@ export class Listener implements Http1Host {
   retire(keepIdle: boolean): void {
     if (!this.retiring) {
       this.retiring = true;
-      this.#server.close();
+      for (const server of this.#servers) server.close();
     }
-    if (!keepIdle) for (const connection of this.#connections) connection.retire();
+    for (const connection of this.#connections) {
+      // HTTP/2 can ask clients to go without losing a request: they need not be waited for.
+      if (!keepIdle || connection instanceof Http2Connection) connection.retire();
+    }
     if (this.#connections.size === 0) this.#events.onEmpty();
   }
 
   /** All connections, or only those that are not idle. */
-  connectionsLeft(butIdle: boolean): Http1Connection[] {
+  connectionsLeft(butIdle: boolean): ClientConnection[] {
     return [...this.#connections].filter((connection) => !butIdle || connection.state !== 'idle');
   }
 
-  #onSocket(socket: net.Socket): void {
+  #onPlain(socket: net.Socket): void {
+    const address = this.#accept(socket);
+    if (address === undefined) return;
+    this.#add(new Http1Connection(socket, socket, address, 'http', this));
+  }
+
+  #onTls(socket: net.Socket): void {
+    const address = this.#accept(socket);
+    if (address === undefined || this.#terminator === null) return;
+    const handshake = new Handshake(socket, address, this);
+    this.#handshakes.set(socket, handshake);
+    this.#add(handshake);
+    this.#terminator.accept(socket);
+  }
+
+  #onSecure(secured: TLSSocket, accepted: net.Socket): void {
+    const handshake = this.#handshakes.get(accepted);
+    if (handshake?.finish() !== true) return void accepted.destroy();
+    this.#remove(handshake);
+    secured.allowHalfOpen = true;
+    this.#add(this.#speak(secured, accepted, handshake.client.address));
+  }
+
+  /** The protocol that was agreed on by ALPN; a client without ALPN speaks HTTP/1. */
+  #speak(secured: TLSSocket, accepted: net.Socket, address: string | null): ClientConnection {
+    if (secured.alpnProtocol === 'h2') return new Http2Connection(secured, address, 'https', this);
+    return new Http1Connection(secured, accepted, address, 'https', this);
+  }
+
+  /** Not a word in the log: scanners do nothing else. */
+  #onHandshakeFailure(error: NodeJS.ErrnoException, accepted: net.Socket): void {
+    if (error.code === 'ERR_SSL_HTTP_REQUEST' && accepted.writable) accepted.write(PLAIN_ON_TLS, 'latin1');
+    accepted.destroy();
+  }
+
+  /** The client's address, null behind a unix socket; undefined when it is not let in. */
+  #accept(socket: net.Socket): string | null | undefined {
     const address = socket.remoteAddress === undefined ? null : unmapped(socket.remoteAddress);
     this.accepted++;
-    if (!this.#admit(address)) {
-      // Without an answer: whoever opens too many would only make us work for it.
-      this.closed++;
-      socket.destroy();
-      return;
-    }
-    const connection = new Http1Connection(socket, address, 'http', this);
+    if (this.#admit(address)) return address;
+    // Without an answer: whoever opens too many would only make us work for it.
+    this.closed++;
+    socket.destroy();
+    return undefined;
+  }
+
+  #add(connection: ClientConnection): void {
     this.#connections.add(connection);
     this.#sweeper.watch(connection);
+  }
+
+  #remove(connection: ClientConnection): void {
+    this.#connections.delete(connection);
+    this.#sweeper.forget(connection);
   }
 
   /** Counts a connection, unless there are too many. Behind a unix socket clients have no address. */
@@ -111,15 +206,34 @@ export class Listener implements Http1Host {
     this.#events.refuse(exchange, code);
   }
 
+  /**
+   * One connection may carry many requests by HTTP/2: a worker takes as many at once as it would take connections. More
+   * are refused in a way that tells the client that it can try again.
+   */
+  admitStream(): boolean {
+    return this.#streams < this.#limits.connections;
+  }
+
+  onStream(): void {
+    this.#streams++;
+  }
+
+  onStreamEnd(): void {
+    this.#streams--;
+  }
+
+  onAbuse(client: Client, reason: string): void {
+    this.#events.onAbuse(client, reason);
+  }
+
   onState(from: ConnectionState | null, to: ConnectionState | null): void {
     if (from !== null) this.states[from]--;
     if (to !== null) this.states[to]++;
   }
 
-  onClosed(connection: Http1Connection): void {
+  onClosed(connection: ClientConnection): void {
     this.closed++;
-    this.#connections.delete(connection);
-    this.#sweeper.forget(connection);
+    this.#remove(connection);
     this.#discharge(connection.client.address);
     if (this.retiring && this.#connections.size === 0) this.#events.onEmpty();
   }

@@ -3,7 +3,7 @@ import type { Spool, SpoolFile } from './spool.ts';
 
 /** Pieces are read from the disk in this size (bytes). */
 const READ_SIZE = 64 * 1024;
-/** So many bytes may wait for the disk before the container has to. */
+/** So many bytes may wait for the disk before the container has to; none when the memory for all is used up. */
 const MAX_UNWRITTEN = 256 * 1024;
 
 /** What the buffer tells its owner. */
@@ -57,7 +57,7 @@ export class OverflowBuffer {
     this.#spool.holdMemory(chunk.length);
     this.#unwritten.push(chunk);
     if (!this.#writing && !this.#noRoom) void this.#write();
-    this.#full = this.#noRoom || this.#unwritten.bytes > MAX_UNWRITTEN;
+    this.#full = this.#noRoom || this.#unwritten.bytes > MAX_UNWRITTEN || this.#spool.exhausted;
     return !this.#full;
   }
 

@@ -1,47 +1,77 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Account } from './account.ts';
+import { type Challenges, challengeToken, respondToChallenge } from './challenges.ts';
+import { compress, type CompressContext } from './compress.ts';
 import { dispatch } from './dispatch.ts';
 import type { Exchange } from './exchange.ts';
-import { requestFields, requestId, type Trust } from './headers.ts';
+import { isSecure, requestFields, requestId, type Trust, withHsts } from './headers.ts';
 import { refusal, type RequestLimits } from './limits.ts';
+import { redirect, type RedirectPolicy, redirectTarget } from './redirect.ts';
 import { type BodyContext, type BodyLimits, storeBody } from './request-body.ts';
-import { respondWithError } from './respond.ts';
+import { respondToServerOptions, respondWithError } from './respond.ts';
 import { deliver, UpstreamResponse } from './response-body.ts';
 import type { Router } from './router.ts';
 import { tunnel, type TunnelContext } from './upgrade.ts';
 
 /** What the stages share. */
-export interface PipelineContext extends BodyContext, TunnelContext {
+export interface PipelineContext extends BodyContext, TunnelContext, CompressContext {
   readonly router: Router;
   readonly account: Account;
   readonly limits: RequestLimits & BodyLimits;
   readonly trust: Trust;
+  /** Null: without ACME its paths are the application's. */
+  readonly challenges: Challenges | null;
+  readonly https: RedirectPolicy;
+  /** Value of Strict-Transport-Security for answers over secure connections, or null. */
+  readonly hsts: string | null;
 }
 
 /** The way of one request: every stage in the order of its execution. Never rejects. */
 export async function serve(exchange: Exchange, context: PipelineContext): Promise<void> {
   context.account.open();
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
+  const token = context.challenges && challengeToken(exchange.head);
+  if (token !== null) return serveChallenge(exchange, token, context);
+  const secure = isSecure(exchange.head, exchange.client, context.trust);
+  const hsts = secure ? context.hsts : null;
   let failure: unknown = null;
   try {
     const refused = refusal(exchange, context.limits);
     if (refused !== null) throw new WunderproxyError(refused);
-    const body = exchange.body === null ? null : await storeBody(exchange.body, context);
-    exchange.trace.receivedAt = performance.now();
-    const fields = requestFields(exchange.head, exchange.client, context.trust, {
-      id: exchange.id,
-      startedAt: exchange.startedAt,
-      bodyLength: body === null ? null : body.length,
-    });
-    const answer = await dispatch(exchange, fields, body, context.router);
-    if (answer instanceof UpstreamResponse) await deliver(exchange, answer, context.spool);
-    else tunnel(exchange, answer, context);
+    const location = secure ? null : redirectTarget(exchange.head, context.https);
+    if (location !== null) redirect(exchange, location);
+    else if (exchange.head.target === '*') respondToServerOptions(exchange);
+    else await forward(exchange, context, hsts);
   } catch (error) {
     failure = error;
-    respondWithError(exchange, codeOf(error));
+    respondWithError(exchange, codeOf(error), hsts);
+  } finally {
+    await exchange.finished;
+    context.account.count(exchange, failure);
   }
+}
+
+async function forward(exchange: Exchange, context: PipelineContext, hsts: string | null): Promise<void> {
+  const body = exchange.body === null ? null : await storeBody(exchange.body, context);
+  exchange.trace.receivedAt = performance.now();
+  const fields = requestFields(exchange.head, exchange.client, context.trust, {
+    id: exchange.id,
+    startedAt: exchange.startedAt,
+    bodyLength: body === null ? null : body.length,
+  });
+  const answer = await dispatch(exchange, fields, body, context.router);
+  if (!(answer instanceof UpstreamResponse)) return tunnel(exchange, answer, context);
+  if (hsts !== null) answer.head = withHsts(answer.head, hsts);
+  await deliver(exchange, await compress(exchange, answer, context), context.spool);
+}
+
+/** Answers an ACME server (RFC 8555 section 8.3), whatever host it asks for. Counted like any request. */
+async function serveChallenge(exchange: Exchange, token: string, context: PipelineContext): Promise<void> {
+  const answer = (await context.challenges?.answer(token)) ?? null;
+  if (answer !== null) respondToChallenge(exchange, answer);
+  else respondWithError(exchange, 'unknown_challenge');
   await exchange.finished;
-  context.account.count(exchange, failure);
+  context.account.count(exchange, answer === null ? new WunderproxyError('unknown_challenge') : null);
 }
 
 /** Answers a request that could not be read; counted like any other. */
@@ -49,7 +79,7 @@ export async function refuse(exchange: Exchange, code: ErrorCode, context: Pipel
   context.account.open();
   exchange.trace.readable = false;
   exchange.id = requestId(exchange.head, exchange.client, context.trust);
-  respondWithError(exchange, code);
+  respondWithError(exchange, code, exchange.client.scheme === 'https' ? context.hsts : null);
   await exchange.finished;
   context.account.count(exchange, new WunderproxyError(code));
 }

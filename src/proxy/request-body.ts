@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { BodySink, BodySource } from './exchange.ts';
+import { Pieces } from './pieces.ts';
 import type { Spool, SpoolFile } from './spool.ts';
 import type { Sweeper, Watched } from './sweeper.ts';
 
@@ -96,7 +97,7 @@ class Collector implements BodySink, Watched {
   readonly #context: BodyContext;
   readonly #resolve: (body: StoredBody) => void;
   readonly #reject: (error: WunderproxyError) => void;
-  readonly #startedAt = Date.now();
+  readonly #startedAt = performance.now();
   #lastAt = this.#startedAt;
   #length = 0;
   /** The body so far, at the beginning of this block; null when it is on disk. */
@@ -105,8 +106,7 @@ class Collector implements BodySink, Watched {
   #memoryHeld = 0;
   #file: SpoolFile | null = null;
   /** On their way to the disk. */
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
+  readonly #pending = new Pieces();
   #writing = false;
   #ended = false;
   #over = false;
@@ -132,14 +132,13 @@ class Collector implements BodySink, Watched {
   onBodyData(chunk: Buffer): boolean {
     if (this.#over) return true;
     this.#length += chunk.length;
-    this.#lastAt = Date.now();
+    this.#lastAt = performance.now();
     if (this.#length > this.#context.limits.body) {
       this.#fail('body_too_large');
       return true;
     }
     if (this.#file === null && this.#keepInMemory(chunk)) return true;
     this.#pending.push(chunk);
-    this.#pendingBytes += chunk.length;
     this.#context.spool.holdMemory(chunk.length);
     this.#file ??= this.#context.spool.createFile();
     if (!this.#writing) void this.#write();
@@ -179,11 +178,9 @@ class Collector implements BodySink, Watched {
   async #write(): Promise<void> {
     const { spool } = this.#context;
     this.#writing = true;
-    while (this.#pending.length > 0 && !this.#over) {
-      const chunks = this.#pending;
-      const bytes = this.#pendingBytes;
-      this.#pending = [];
-      this.#pendingBytes = 0;
+    while (!this.#pending.empty && !this.#over) {
+      const { bytes } = this.#pending;
+      const chunks = this.#pending.takeAll();
       const inMemory = this.#memory?.subarray(0, this.#length - bytes);
       try {
         await this.#file?.append(inMemory === undefined ? chunks : [inMemory, ...chunks]);
@@ -196,7 +193,7 @@ class Collector implements BodySink, Watched {
     this.#writing = false;
     if (this.#over) return;
     // The client could not go on while the disk was at work.
-    this.#lastAt = Date.now();
+    this.#lastAt = performance.now();
     if (this.#ended) this.#finish();
     else this.#source.resume();
   }
@@ -228,9 +225,8 @@ class Collector implements BodySink, Watched {
     this.#over = true;
     const { spool, sweeper } = this.#context;
     sweeper.forget(this);
-    spool.releaseMemory(this.#pendingBytes);
-    this.#pending = [];
-    this.#pendingBytes = 0;
+    spool.releaseMemory(this.#pending.bytes);
+    this.#pending.takeAll();
     // A write that is under way still reads from it.
     if (!this.#writing) this.#dropMemory();
     this.#file?.close();

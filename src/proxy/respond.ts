@@ -1,13 +1,15 @@
 import { STATUS_CODES } from 'node:http';
 import { describeError, type ErrorCode } from '../errors.ts';
 import type { Exchange, RequestHead, ResponseHead } from './exchange.ts';
-import { httpDate } from './headers.ts';
+import { httpDate, withHsts } from './headers.ts';
 
 /** Seconds after which a client may try again when no container is in service: the next switch is usually near. */
 const RETRY_AFTER = 5;
 
 /** What wunderproxy lets through (RFC 9110 section 15.5.6 wants it said with 405). */
 const ALLOWED_METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
+
+const EMPTY = Buffer.alloc(0);
 
 type Format = 'html' | 'json' | 'text';
 
@@ -17,12 +19,24 @@ const CONTENT_TYPES: Record<Format, string> = {
   text: 'text/plain; charset=utf-8',
 };
 
-/** Answers with an error from the catalogue, when an answer is still possible; else breaks the connection. */
-export function respondWithError(exchange: Exchange, code: ErrorCode): void {
+/**
+ * Answers with an error from the catalogue, when an answer is still possible; else breaks the connection. `hsts` goes into
+ * the answer unless it is null.
+ */
+export function respondWithError(exchange: Exchange, code: ErrorCode, hsts: string | null = null): void {
   if (exchange.over) return;
   if (exchange.status !== 0) return exchange.abort();
   const { head, body } = errorResponse(exchange.head, exchange.id, code, Date.now());
-  exchange.reply(head, body);
+  exchange.reply(hsts === null ? head : withHsts(head, hsts), body);
+}
+
+/**
+ * Answers `OPTIONS *`, which asks what the server as a whole can do (RFC 9110 section 9.3.7): for its clients that is
+ * wunderproxy.
+ */
+export function respondToServerOptions(exchange: Exchange): void {
+  const fields = ['Allow', ALLOWED_METHODS, 'X-Request-Id', exchange.id, 'Date', httpDate(Date.now())];
+  exchange.reply({ status: 204, reason: STATUS_CODES[204] ?? '', fields, length: 0 }, EMPTY);
 }
 
 /** An error as an HTTP response. It says who answers and the request's id, never an address or a stack. */

@@ -13,9 +13,17 @@ export interface ResponseSource {
   readonly overran: boolean;
 }
 
+/** What takes a response's body as it comes. */
+export interface ResponseSink {
+  onData(chunk: Buffer): void;
+  onEnd(): void;
+  /** There will be no end. */
+  onFailure(error: WunderproxyError): void;
+}
+
 /** A container's response: filled by the dispatch stage as it arrives, emptied by `deliver`. */
 export class UpstreamResponse {
-  readonly head: ResponseHead;
+  head: ResponseHead;
   /** See headers.ts: not to be buffered. */
   readonly live: boolean;
   readonly source: ResponseSource;
@@ -23,7 +31,8 @@ export class UpstreamResponse {
   trailers: Fields = [];
   ended = false;
   failure: ErrorCode | null = null;
-  delivery: Delivery | null = null;
+  /** Until there is one, the body gathers in `chunks`. */
+  delivery: ResponseSink | null = null;
 
   constructor(head: ResponseHead, live: boolean, source: ResponseSource) {
     this.head = head;
@@ -43,9 +52,9 @@ export class UpstreamResponse {
   }
 
   /** The container broke off, or it was cut. */
-  fail(code: ErrorCode): void {
+  fail(code: ErrorCode, cause?: unknown): void {
     this.failure = code;
-    this.delivery?.onFailure(new WunderproxyError(code));
+    this.delivery?.onFailure(new WunderproxyError(code, { cause }));
   }
 }
 
@@ -73,7 +82,7 @@ export async function deliver(exchange: Exchange, response: UpstreamResponse, sp
  * A response on its way to a client that may be slower than the container: the container is never made to wait for the
  * client, unless the response is live or there is no room left.
  */
-class Delivery implements ExchangeOwner, OverflowOwner {
+class Delivery implements ResponseSink, ExchangeOwner, OverflowOwner {
   readonly #exchange: Exchange;
   readonly #response: UpstreamResponse;
   readonly #spool: Spool;

@@ -63,6 +63,11 @@ export class Spool {
     return true;
   }
 
+  /** Whether all bodies together have used up their memory. */
+  get exhausted(): boolean {
+    return this.use.memoryBytes >= this.limits.totalMemory;
+  }
+
   /** Counts bytes that are in memory anyway: on their way to or from the disk. */
   holdMemory(bytes: number): void {
     this.use.memoryBytes += bytes;

@@ -1,6 +1,6 @@
 /** Something that may have waited too long. */
 export interface Watched {
-  /** `now` is in ms since the epoch. */
+  /** `now` is `performance.now()`: no setting of the clock ends what still has time, or keeps what has none. */
   checkDeadline(now: number): void;
 }
 
@@ -27,7 +27,7 @@ export class Sweeper {
   }
 
   #sweep(): void {
-    const now = Date.now();
+    const now = performance.now();
     for (const watched of this.#watched) watched.checkDeadline(now);
   }
 }

@@ -111,7 +111,7 @@ export class Target {
   readonly id: string;
   readonly address: RouteTarget['address'];
   readonly tally: Tally;
-  readonly #timeouts: UpstreamTimeouts;
+  readonly timeouts: UpstreamTimeouts;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
   /** Idle connections, the most recently used last. */
@@ -124,7 +124,7 @@ export class Target {
     this.id = route.id;
     this.address = route.address;
     this.tally = tally;
-    this.#timeouts = timeouts;
+    this.timeouts = timeouts;
     this.#onIdle = onIdle;
   }
 
@@ -174,7 +174,7 @@ export class Target {
         if (connection?.alive === true) return connection;
       }
     }
-    return new UpstreamConnection(this, this.#timeouts);
+    return new UpstreamConnection(this, this.timeouts);
   }
 
   /** Takes back a connection whose request has ended. */

@@ -32,7 +32,7 @@ export class Trace {
   writtenAt = 0;
   answeredAt = 0;
   releasedAt = 0;
-  /** Bytes from the client: of the body, and of everything. Below TLS and above the framing of HTTP/2. */
+  /** Bytes from the client: of the body, and of everything. Above TLS; with HTTP/2 without frames and before header compression. */
   bodyIn = 0;
   bytesIn = 0;
   /** Bytes handed to the client. */

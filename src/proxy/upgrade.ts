@@ -44,7 +44,7 @@ class Tunnel implements Occupant, Watched {
   /** What the two sockets had read before they became a tunnel. */
   readonly #readBefore: number;
   readonly #answeredBefore: number;
-  #lastAt = Date.now();
+  #lastAt = performance.now();
 
   constructor(exchange: Exchange, target: Target, client: Socket, upstream: Socket, context: TunnelContext) {
     this.#exchange = exchange;

@@ -26,6 +26,12 @@ process.on('message', (message: ToWorker) => {
     case 'route':
       plane?.setRoute(message.route);
       break;
+    case 'tls':
+      plane?.setTls(message.material);
+      break;
+    case 'challenge':
+      plane?.answerChallenge(message.token, message.answer);
+      break;
     case 'cut':
       plane?.cut(message.id);
       break;

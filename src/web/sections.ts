@@ -7,7 +7,7 @@ import { latencySection } from './latency-section.ts';
 import type { PageModel } from './model.ts';
 import { countOf, hourOf } from './recent-hour.ts';
 import { trafficSection } from './traffic-section.ts';
-import { certificatesOf, findings } from './verdict.ts';
+import { findings } from './verdict.ts';
 import { render } from './views.ts';
 
 /** The parts of the page that are kept up to date, in their order; each is one template. */
@@ -64,7 +64,7 @@ export function renderSections(model: PageModel): Sections {
     }),
     machine: show('machine', {
       host: model.host,
-      certificates: certificatesOf(status),
+      certificates: status.Certificates,
       peers: status.Peers as unknown[],
     }),
   };

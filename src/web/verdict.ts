@@ -89,23 +89,8 @@ function surroundings({ DockerState, StoreState }: Status): Finding[] {
   return found;
 }
 
-/** A certificate of `/status`. */
-export interface CertificateStatus {
-  Names: string[];
-  Source: string;
-  Issuer: string;
-  /** ISO 8601; null when it could never be read. */
-  NotAfter: string | null;
-  DaysLeft: number | null;
-  Problem: string | null;
-}
-
-export function certificatesOf(status: Status): readonly CertificateStatus[] {
-  return status.Certificates;
-}
-
 function certificates(status: Status): Finding[] {
-  return certificatesOf(status).flatMap(({ Names, Source, DaysLeft, Problem }): Finding[] => {
+  return status.Certificates.flatMap(({ Names, Source, DaysLeft, Problem }): Finding[] => {
     const name = Names[0] ?? Source;
     if (DaysLeft !== null && DaysLeft < 0) return [{ level: 'bad', text: `The certificate of ${name} has expired.` }];
     if (Problem) return [{ level: 'warn', text: `The certificate of ${name}: ${Problem}` }];

@@ -289,8 +289,8 @@ test('uploads and downloads that are given up leave nothing behind', async (t) =
     download.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await worker.statsWhen(({ buffers }) => buffers.spoolBytes > 0);
     if (i % 2 === 0) {
-      upload.socket.resetAndDestroy();
-      download.socket.resetAndDestroy();
+      upload.reset();
+      download.reset();
     } else {
       upload.socket.destroy();
       download.socket.destroy();

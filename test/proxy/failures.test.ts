@@ -210,7 +210,7 @@ test('errors come as HTML, JSON or text, as the client accepts', async () => {
     ['application/json', 'application/json', /"Code":"no_active_container"/],
     ['*/*', 'text/plain; charset=utf-8', /^503 Service Unavailable: /],
   ] as const) {
-    const response = await fetch(`http://127.0.0.1:${worker.port}/`, { headers: { accept } });
+    const response = await fetch(`http://127.0.0.1:${worker.plainPort}/`, { headers: { accept } });
     assert.equal(response.status, 503);
     assert.equal(response.headers.get('content-type'), type);
     const text = await response.text();

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Client } from '../../src/proxy/exchange.ts';
 import {
+  interimFields,
   httpDate,
   reasonPhrase,
   requestFields,
   requestId,
   responseFields,
   trailerFields,
+  upgradeFields,
   trustIn,
 } from '../../src/proxy/headers.ts';
 import { type Http1Head, parseHead } from '../../src/proxy/http1-head.ts';
@@ -127,6 +129,25 @@ test('a response loses what concerns one connection only and keeps the rest in o
     length: 5,
     live: false,
   });
+});
+
+test('an interim response and a change of protocols lose what concerns one connection only', () => {
+  const given = raw(
+    'Link',
+    '</a>',
+    'Connection',
+    'X-Hop, Upgrade',
+    'X-Hop',
+    'y',
+    'Upgrade',
+    'WebSocket',
+    'Link',
+    '</b>',
+  );
+  assert.deepEqual(interimFields(given), ['Link', '</a>', 'Link', '</b>']);
+  const changed = ['Link', '</a>', 'Link', '</b>', 'Upgrade', 'WebSocket', 'Connection', 'Upgrade'];
+  assert.deepEqual(upgradeFields(given, 'websocket, other'), changed);
+  assert.equal(upgradeFields(given, 'other'), null);
 });
 
 for (const [pairs, live] of [

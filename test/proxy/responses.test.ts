@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RawClient, TestWorker } from './support/worker.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
 
@@ -77,7 +78,7 @@ test('a body larger than any buffer arrives whole, chunked or with a length', as
   });
   await worker.switchTo(upstream.target);
   for (const path of ['/length', '/chunked']) {
-    const response = await fetch(`http://127.0.0.1:${worker.port}${path}`);
+    const response = await fetch(`http://127.0.0.1:${worker.plainPort}${path}`);
     const hash = createHash('sha256');
     for await (const chunk of response.body ?? []) hash.update(chunk as Uint8Array);
     assert.equal(hash.digest('hex'), createHash('sha256').update(data).digest('hex'));
@@ -130,14 +131,23 @@ test('a client that expects anything else gets 417', async (t) => {
   assert.match(await client.all(), /^HTTP\/1\.1 417 /);
 });
 
-for (const method of ['TRACE', 'CONNECT']) {
+for (const method of ['TRACE', 'CONNECT', 'trace', 'Connect', 'TRACK']) {
   test(`${method} gets 405 with the methods that are allowed`, async (t) => {
     const client = await RawClient.connect(t, worker.port);
+    // With another case it is no CONNECT to RFC 9110, only to some applications: what stands there must be a path.
     const target = method === 'CONNECT' ? 'example.com:443' : '/';
     client.send(`${method} ${target} HTTP/1.1\r\nHost: example.com:443\r\nConnection: close\r\n\r\n`);
     assert.match(await client.all(), /^HTTP\/1\.1 405 [^]*\r\nAllow: GET, /);
   });
 }
+
+test('OPTIONS for the server as a whole is answered by wunderproxy, in both forms', async (t) => {
+  for (const target of ['*', 'http://a']) {
+    const client = await RawClient.connect(t, worker.port);
+    client.send(`OPTIONS ${target} HTTP/1.1\r\nHost: a\r\n\r\nOPTIONS * HTTP/1.0\r\n\r\n`);
+    assert.match(await client.all(), /^(?:HTTP\/1\.1 204 No Content\r\nAllow: GET, [^]*?\r\n\r\n){2}$/);
+  }
+});
 
 test('an announced body that is too large gets 413 before it is sent, and the client can read it', async (t) => {
   const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
@@ -148,6 +158,22 @@ test('an announced body that is too large gets 413 before it is sent, and the cl
   client.send(Buffer.alloc(1_001));
   client.socket.end();
   await client.closed;
+  assert.equal(client.error, null);
+});
+
+test('a client that reads its 413 only after its whole body has it still, however long that takes', async (t) => {
+  const small = await TestWorker.start(t, { flags: ['--max-body=1000B'] });
+  const client = await RawClient.connect(t, small.port);
+  client.socket.pause();
+  const pieces = 13;
+  client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${pieces * 10_000}\r\n\r\n`);
+  for (let i = 0; i < pieces && !client.socket.destroyed; i++) {
+    client.send(Buffer.alloc(10_000));
+    await sleep(500);
+  }
+  client.socket.end();
+  client.socket.resume();
+  assert.match(await client.all(), /^HTTP\/1\.1 413 [^]*body_too_large/);
   assert.equal(client.error, null);
 });
 

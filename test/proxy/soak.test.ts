@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import type * as http from 'node:http';
-import * as net from 'node:net';
+import type * as net from 'node:net';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { bodyOf, digest, testData } from './support/data.ts';
 import { Random } from './support/random.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
-import { TestWorker } from './support/worker.ts';
+import { dial, reset, TestWorker } from './support/worker.ts';
 
 /*
  * Clients and containers that do everything wrong, all at once, while the route changes: whatever is answered must be
@@ -84,7 +84,7 @@ class Visitor {
 
   /** Resolves with all that came up to the end of the connection; with nothing when it was reset. */
   async #exchange(head: string, body: Buffer[] = []): Promise<Buffer> {
-    const socket = net.connect({ port: this.#port, host: '127.0.0.1', noDelay: true });
+    const socket = dial(this.#port);
     const chunks: Buffer[] = [];
     let broken = false;
     socket.on('error', () => (broken = true));
@@ -135,14 +135,14 @@ class Visitor {
   /** Sends a beginning, reads some of the answer, and goes without a word. */
   async #leaveWithin(text: string): Promise<void> {
     const random = this.#random;
-    const socket = net.connect({ port: this.#port, host: '127.0.0.1', noDelay: true });
+    const socket = dial(this.#port);
     socket.on('error', () => {});
     const closed = once(socket, 'close').catch(() => {});
     if (random.chance(0.5)) socket.resume();
     socket.write(text, 'latin1');
     if (text.startsWith('POST /digest')) socket.write(DATA.subarray(0, random.below(DATA.length)));
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, random.below(60)))]);
-    if (random.chance(0.5)) socket.resetAndDestroy();
+    if (random.chance(0.5)) reset(socket);
     else socket.destroy();
     await closed;
   }

@@ -228,6 +228,26 @@ test('what overflows comes out in order and whole, in any rhythm, with or withou
   }
 });
 
+test('with the memory for all used up, each producer has to wait for the disk with every piece', async (t) => {
+  const { spool } = spoolWith(t, { bodyMemory: 64 * KIB, totalMemory: 100 * KIB });
+  const readers = Array.from({ length: 20 }, () => new Reader(spool));
+  const piece = Buffer.alloc(20 * KIB);
+  for (let round = 0; round < 5; round++) {
+    for (const reader of readers) if (reader.room) reader.room = reader.buffer.push(piece);
+    assert.ok(spool.use.memoryBytes <= 100 * KIB + 20 * piece.length, `${spool.use.memoryBytes} bytes`);
+  }
+  for (let i = 0; i < 10_000 && !readers.every(({ room }) => room); i++) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.ok(
+    readers.every(({ room }) => room),
+    'and goes on when it is there',
+  );
+  for (const { buffer } of readers) buffer.dispose();
+  await settled(spool);
+  assert.deepEqual(spool.use, EMPTY);
+});
+
 test('a producer that was told to wait is told to go on', async (t) => {
   const { spool } = spoolWith(t, { bodyMemory: 0 });
   const reader = new Reader(spool);

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import * as net from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { testData } from './support/data.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
-import { RawClient, TestWorker } from './support/worker.ts';
+import { openSocket, RawClient, TestWorker } from './support/worker.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -59,8 +58,8 @@ test('a body that stops coming gets 408', async (t) => {
   const client = await RawClient.connect(t, worker.port);
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf');
   assert.match(await client.all(), /^HTTP\/1\.1 408 [^]*body_timeout/);
-  assert.deepEqual(loggedCodes(worker), ['body_timeout']);
   await worker.quiet();
+  assert.deepEqual(loggedCodes(worker), ['body_timeout']);
 });
 
 test('a body that keeps coming has all the time it needs', async (t) => {
@@ -111,8 +110,7 @@ test('a client that reads slowly but steadily gets everything', async (t) => {
   const upstream = await Upstream.start(t, (_, response) => response.end(data));
   const flags = ['--write-timeout=500ms'];
   const worker = await TestWorker.start(t, { route: { active: upstream.target }, flags });
-  const socket = net.connect(worker.port, '127.0.0.1');
-  t.after(() => socket.destroy());
+  const socket = await openSocket(t, worker.port);
   socket.write(GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
   socket.once('readable', () => {});
   let length = 0;
@@ -163,8 +161,9 @@ test('more connections than allowed, from one address or at all, are closed at o
     const worker = await TestWorker.start(t, { route: { active: upstream.target }, flags: [flag] });
     const clients = [await RawClient.connect(t, worker.port), await RawClient.connect(t, worker.port)] as const;
     await worker.statsWhen(({ states }) => states.new === 2);
-    const third = await RawClient.connect(t, worker.port);
-    assert.equal(await third.all(), '');
+    // Over TLS it does not get as far as a connection.
+    const third = await RawClient.connect(t, worker.port).catch(() => null);
+    assert.equal((await third?.all()) ?? '', '');
     clients[0].send(GET);
     await clients[0].until(/ok$/);
     clients[0].socket.destroy();

@@ -80,7 +80,7 @@ test('one direction of a tunnel may end before the other', async (t) => {
 });
 
 for (const [who, reset] of [
-  ['client', (client: RawClient) => void client.socket.resetAndDestroy()],
+  ['client', (client: RawClient) => void client.reset()],
   ['container', (_: RawClient, upstream: RawUpstream) => upstream.sockets.forEach((s) => void s.resetAndDestroy())],
 ] as const) {
   test(`a tunnel that the ${who} resets ends on both sides`, async (t) => {
@@ -131,18 +131,37 @@ test('an answer that does not change protocols is an ordinary response', async (
   assert.match(await client.until(/nope$/), /^HTTP\/1\.1 426 /);
 });
 
-test('an upgrade to h2c is not passed on: it would get around every check', async (t) => {
-  const upstream = await Upstream.start(t, (request, response) => {
-    const { upgrade, 'http2-settings': settings } = request.headers;
-    response.end(JSON.stringify({ upgrade, settings }));
+for (const protocols of ['h2c', 'H2C', 'websocket, h2c', 'h2c/1', '"h2c"', 'h2c;q=1', 'HTTP/2.0', 'h2', 'web socket']) {
+  test(`an upgrade to ${protocols} is not passed on: it would get around every check`, async (t) => {
+    const upstream = await Upstream.start(t, (request, response) => {
+      const { upgrade, 'http2-settings': settings } = request.headers;
+      response.end(JSON.stringify({ upgrade, settings }));
+    });
+    await worker.switchTo(upstream.target);
+    const client = await RawClient.connect(t, worker.port);
+    const connection = 'Connection: Upgrade, HTTP2-Settings';
+    client.send(`GET / HTTP/1.1\r\nHost: a\r\n${connection}\r\nUpgrade: ${protocols}\r\nHTTP2-Settings: AA\r\n\r\n`);
+    assert.match(await client.until(/\}$|\}\r\n/), /^HTTP\/1\.1 200 [^]*\r\n\{\}$/);
   });
-  await worker.switchTo(upstream.target);
-  const client = await RawClient.connect(t, worker.port);
-  client.send(
-    'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n',
-  );
-  assert.match(await client.until(/\}$|\}\r\n/), /^HTTP\/1\.1 200 [^]*\r\n\{\}$/);
-});
+}
+
+for (const [what, upgrade] of [
+  ['another protocol', 'Upgrade: other\r\n'],
+  ['one more protocol', 'Upgrade: websocket, other\r\n'],
+  ['no protocol', 'Upgrade: \r\n'],
+] as const) {
+  test(`a change to ${what} than the client wants is refused`, async (t) => {
+    const answer = `HTTP/1.1 101 Switching Protocols\r\n${upgrade}Connection: Upgrade\r\n\r\nsmuggled`;
+    const upstream = await RawUpstream.answering(t, answer);
+    await worker.switchTo(upstream.target);
+    const client = await RawClient.connect(t, worker.port);
+    client.send(UPGRADE.replace('keep-alive, Upgrade', 'close, Upgrade'));
+    const text = await client.all();
+    assert.match(text, /^HTTP\/1\.1 502 [^]*upstream_malformed/);
+    assert.doesNotMatch(text, /smuggled/);
+    await upstream.abandoned();
+  });
+}
 
 test('tunnels stay on the old container at a switch, keep it from being drained, and end with cut', async (t) => {
   const old = await tunnelling(t, (socket) => socket.pipe(socket));

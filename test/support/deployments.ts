@@ -14,6 +14,17 @@ export interface ContainerAnswer {
   Upgraded: number;
 }
 
+/** What tests read of a certificate in `/status`. */
+export interface CertificateAnswer {
+  Names: string[];
+  Source: string;
+  Issuer: string;
+  NotBefore: string | null;
+  NotAfter: string | null;
+  DaysLeft: number | null;
+  Problem: string | null;
+}
+
 /** What tests read of `/status`. */
 export interface StatusAnswer {
   /** In bytes. */
@@ -23,6 +34,7 @@ export interface StatusAnswer {
   History: { Hash: string; Revision: string }[];
   DockerState: string;
   StoreState: string;
+  Certificates: CertificateAnswer[];
   Workers: { Id: number; Pid: number; State: string }[];
   Totals: { Requests: number; StatusCodes: Record<string, number> };
   States: Record<'new' | 'active' | 'idle' | 'hijacked', number>;
@@ -65,10 +77,11 @@ export async function codeOf(
 }
 
 /**
- * Asks again and again until the condition holds: for what no event tells. Rejects with the last thing seen after 20 s.
+ * Asks again and again until the condition holds: for what no event tells. Rejects with the last thing seen after 20 s, or
+ * so many ms.
  */
-export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolean): Promise<T> {
-  const deadline = performance.now() + PATIENCE;
+export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolean, patience = PATIENCE): Promise<T> {
+  const deadline = performance.now() + patience;
   for (;;) {
     const seen = await ask();
     if (holds(seen)) return seen;

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request as plainRequest } from 'node:http';
+import { request as secureRequest, type RequestOptions } from 'node:https';
 
 /** Where a server listens: `host:port`, `[v6]:port` or `unix:/path`, as the program writes it. */
 export type ListenText = string;
@@ -12,6 +13,8 @@ export interface Call {
   agent?: Agent;
   /** How long nothing may happen on the connection, in ms. */
   idleTimeout?: number;
+  /** Over TLS, with these options. The agent is to be one of node:https then. */
+  tls?: Pick<RequestOptions, 'ca' | 'servername' | 'rejectUnauthorized'>;
 }
 
 export interface Answer {
@@ -25,8 +28,10 @@ export interface Answer {
 
 /** One request and its whole answer. Rejects when the connection fails, also inside the body. */
 export async function send(address: ListenText, path: string, call: Call = {}): Promise<Answer> {
-  const { method = 'GET', headers = {}, body, agent, idleTimeout = 60_000 } = call;
+  const { method = 'GET', headers = {}, body, agent, idleTimeout = 60_000, tls } = call;
+  const request = tls === undefined ? plainRequest : secureRequest;
   const asked = request({
+    ...tls,
     ...connectionTo(address),
     method,
     path,

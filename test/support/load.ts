@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
+import { Agent as SecureAgent } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Answer, type ListenText, send } from './http.ts';
+import { type Answer, type Call, type ListenText, send } from './http.ts';
 import type { Cleanup } from './processes.ts';
 
 export interface LoadOptions {
@@ -19,6 +20,8 @@ export interface LoadOptions {
   limit?: number;
   /** Asks with these headers too. */
   headers?: Record<string, string>;
+  /** Over TLS, with these options. */
+  tls?: Call['tls'];
 }
 
 /** What became of a request. */
@@ -54,7 +57,7 @@ const BODY_SIZES = [0, 1, 1_000, 16_384, 70_000];
  */
 export class Load {
   readonly #address: ListenText;
-  readonly #options: Required<LoadOptions>;
+  readonly #options: Required<Omit<LoadOptions, 'tls'>> & Pick<LoadOptions, 'tls'>;
   readonly #keepAlive: Agent;
   readonly #records: LoadRecord[] = [];
   readonly #lines: Promise<void>[];
@@ -67,7 +70,8 @@ export class Load {
   constructor(t: Cleanup, address: ListenText, options: LoadOptions) {
     this.#address = address;
     this.#options = { closeEvery: 4, slowEvery: 20, slowFor: 300, pause: 2, limit: 200_000, headers: {}, ...options };
-    this.#keepAlive = new Agent({ keepAlive: true, maxSockets: options.connections, scheduling: 'lifo' });
+    const agentOptions = { keepAlive: true, maxSockets: options.connections, scheduling: 'lifo' } as const;
+    this.#keepAlive = options.tls ? new SecureAgent(agentOptions) : new Agent(agentOptions);
     this.#lines = Array.from({ length: options.connections }, (_, line) => this.#line(line));
     t.after(async () => {
       await this.stop();
@@ -108,7 +112,7 @@ export class Load {
   }
 
   async #request(number: number, agent: Agent | undefined): Promise<void> {
-    const { slowEvery, slowFor, headers } = this.#options;
+    const { slowEvery, slowFor, headers, tls } = this.#options;
     const id = `${this.#run}-${number}`;
     const slow = slowEvery > 0 && number % slowEvery === 0;
     const path = slow ? `/slow?ms=${slowFor}&load=${id}` : `/load?load=${id}`;
@@ -119,6 +123,7 @@ export class Load {
       headers: { ...headers, 'x-request-id': id },
       ...(body && { body }),
       ...(agent && { agent }),
+      ...(tls && { tls }),
     }).then(
       (answer) => judge(answer, path, body),
       (error: NodeJS.ErrnoException) => ({ outcome: error.code ?? error.message, version: null }),

@@ -106,6 +106,7 @@ export function status(more: Partial<Status> = {}): Status {
     StartedAt: ago(86_400 * 12),
     Store: 's3://my-deployments/production',
     StoreState: 'Ok',
+    Acme: null,
     Active: one,
     Containers: [one],
     Launches: [],

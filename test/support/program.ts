@@ -7,19 +7,21 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Answer, type Call, type ListenText, send } from './http.ts';
 import { type Cleanup, descendantsOf, killIfThere, type RunningProcess, spawnForTest } from './processes.ts';
 
-const bin = join(import.meta.dirname, '../../bin/wunderproxy');
+const ownBin = join(import.meta.dirname, '../../bin/wunderproxy');
 
 const READY_LIMIT_MS = 60_000;
 const LOG_LIMIT_MS = 30_000;
 const LAST_WORDS_MS = 2_000;
 
 export interface ProgramOptions {
-  /** Options and the three arguments. Without `--proxy` and `--api`, both get free ports of 127.0.0.1. */
+  /** Options and the three arguments. Listeners that they do not name get free ports of 127.0.0.1. */
   args: string[];
   /** Added to an environment that has nothing but what every program needs. */
   env?: Record<string, string>;
   /** Default: a fresh folder, removed after the test. */
   stateDir?: string;
+  /** Default: this tree's. */
+  bin?: string;
 }
 
 /** A line of the program's log. */
@@ -78,6 +80,8 @@ export class TestProgram {
   readonly pid: number;
   /** From its `ready` line. */
   proxy: ListenText = '';
+  /** Empty without TLS. */
+  tls: ListenText = '';
   api: ListenText = '';
 
   readonly #child: ChildProcess;
@@ -86,10 +90,10 @@ export class TestProgram {
   #stderr = '';
 
   /** Use startProgram or runProgram. */
-  constructor(t: Cleanup, { args, env = {}, stateDir }: ProgramOptions) {
+  constructor(t: Cleanup, { args, env = {}, stateDir, bin = ownBin }: ProgramOptions) {
     const state = stateDir ?? mkdtempSync(join(tmpdir(), 'state-'));
     const given = (option: string) => args.some((arg) => arg === option || arg.startsWith(`${option}=`));
-    const defaults = { '--proxy': '127.0.0.1:0', '--api': '127.0.0.1:0', '--state-dir': state };
+    const defaults = { '--proxy': '127.0.0.1:0', '--tls': '127.0.0.1:0', '--api': '127.0.0.1:0', '--state-dir': state };
     const added = Object.entries(defaults).filter(([option]) => !given(option));
     this.#child = spawnForTest(t, bin, [...added.flat(), ...args], {
       env: { ...bareEnvironment(), ...env },
@@ -116,6 +120,7 @@ export class TestProgram {
       },
     );
     this.proxy = String(line.proxy);
+    this.tls = String(line.tls ?? '');
     this.api = String(line.api);
   }
 

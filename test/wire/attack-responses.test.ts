@@ -74,6 +74,20 @@ test('interim responses without end do not pile up for a client that does not re
   assert.ok(received > 0 && received < sent / 2, `${received} of ${sent}`);
 });
 
+test('interim responses without end do not keep a client waiting longer than --response-timeout', async (t) => {
+  const upstream = await RawUpstream.start(t, (socket, text) => {
+    if (!text.includes('\r\n\r\n')) return false;
+    const drip = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'), 50);
+    socket.once('close', () => clearInterval(drip));
+    return true;
+  });
+  const worker = await TestWorker.start(t, { route: { active: upstream.target }, flags: ['--response-timeout=400ms'] });
+  const client = await RawClient.connect(t, worker.port);
+  client.send(GET);
+  assert.match(await client.all(), /^(?:HTTP\/1\.1 103 [^]*?\r\n\r\n)+HTTP\/1\.1 504 [^]*upstream_timeout/);
+  await upstream.abandoned();
+});
+
 for (const [what, version] of [
   ['a response without any length', 'HTTP/1.1'],
   ['a response of an HTTP/1.0 application', 'HTTP/1.0'],

@@ -37,6 +37,7 @@ before(async () => {
   listener = new Listener(timeouts, { connections: 1_000, connectionsPerAddress: null }, new Sweeper(1_000), {
     serve: (exchange) => void record(exchange),
     refuse: (exchange, code) => respondWithError(exchange, code),
+    onAbuse: () => {},
     onEmpty: () => {},
   });
   await listener.listen(bound.fd());

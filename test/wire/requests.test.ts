@@ -262,6 +262,9 @@ describe('hosts', () => {
     'a Host with a port out of range': 'Host: a:65536',
     'a Host with two ports': 'Host: a:1:2',
     'a Host with an open bracket': 'Host: [::1',
+    'a Host with colons in brackets': 'Host: [:::::]',
+    'a Host with an IPv4 address in brackets': 'Host: [1.2.3.4]',
+    'a Host with a zone': 'Host: [fe80::1%eth0]',
     'a Host with a quote': 'Host: a"b',
     'a Host with obs-text': 'Host: a\xe9',
     'a Host with a space before the colon': 'Host : a',
@@ -335,6 +338,11 @@ describe('request lines', () => {
     requestLine: 'GET /x?y HTTP/1.1',
   });
   accepted('absolute-form with the default port', `GET HTTP://A:80 HTTP/1.1${rest}`, { requestLine: 'GET / HTTP/1.1' });
+  accepted('absolute-form of HTTP/1.0 names the host', 'GET http://b:81/x HTTP/1.0\r\n\r\n', {
+    requestLine: 'GET /x HTTP/1.1',
+    fields: ['host: b:81'],
+  });
+  refused('absolute-form of HTTP/1.0 without a host', 'GET http:///x HTTP/1.0\r\n\r\n');
   accepted('absolute-form without a path', `GET http://a?q HTTP/1.1${rest}`, { requestLine: 'GET /?q HTTP/1.1' });
   accepted('a target is not interpreted', `GET /a/../b//c;d?e=%00&f|g HTTP/1.1${rest}`, {
     requestLine: 'GET /a/../b//c;d?e=%00&f|g HTTP/1.1',

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import * as net from 'node:net';
+import * as tls from 'node:tls';
 import type { TestContext } from 'node:test';
 import { parseCommandLine } from '../../../src/config.ts';
 import type {
@@ -8,11 +9,13 @@ import type {
   FromWorker,
   Route,
   RouteTarget,
+  TlsMaterial,
   ToWorker,
   WorkerConfig,
   WorkerStats,
 } from '../../../src/messages.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
+import { overTls, TEST_HOST, testMaterial } from './transport.ts';
 
 const MODULE = new URL('../../../src/proxy/worker.ts', import.meta.url);
 /** stdin, stdout, stderr and the message channel come first. */
@@ -29,12 +32,23 @@ export interface WorkerOptions {
   /** Descriptor of an access log, open in this process. */
   accessLog?: number;
   logQuery?: boolean;
+  /** Opens a TLS listener too, to which plain requests are sent. */
+  tls?: TlsMaterial;
+}
+
+function bindSocket(): net.BoundSocket {
+  return new net.BoundSocket({ host: '127.0.0.1', port: 0, reusePort: true });
 }
 
 /** A real worker process behind a stand-in for the primary that speaks the real messages. */
 export class TestWorker {
+  /** Where RawClient connects to: plain, or TLS when the tests run over TLS. */
   readonly port: number;
+  readonly plainPort: number;
+  /** 0 without TLS. */
+  readonly tlsPort: number;
   readonly process: ChildProcess;
+  /** The one at `port`. */
   readonly socket: net.BoundSocket;
   /** Resolves with how it ended. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
@@ -43,29 +57,29 @@ export class TestWorker {
   output = '';
   stats: WorkerStats | null = null;
   readonly #events = new EventEmitter();
-  readonly #ownsSocket: boolean;
+  /** Those that end with this worker. */
+  readonly #sockets: net.BoundSocket[];
   #version = 0;
   #active: RouteTarget | null;
   #draining: DrainingTarget[];
 
   private constructor(options: WorkerOptions) {
     this.#events.setMaxListeners(0);
-    this.#ownsSocket = options.socket === undefined;
-    this.socket = options.socket ?? new net.BoundSocket({ host: '127.0.0.1', port: 0, reusePort: true });
+    this.socket = options.socket ?? bindSocket();
     this.port = this.socket.address().port;
+    const withTls = overTls || options.tls !== undefined;
+    const other = withTls ? bindSocket() : null;
+    const [plain, secure] = overTls && other !== null ? [other, this.socket] : [this.socket, other];
+    this.plainPort = plain.address().port;
+    this.tlsPort = secure?.address().port ?? 0;
+    this.#sockets = [...(options.socket === undefined ? [this.socket] : []), ...(other === null ? [] : [other])];
     this.#active = options.route?.active ?? null;
     this.#draining = options.route?.draining ?? [];
+    const log = options.accessLog === undefined ? [] : [options.accessLog];
     this.process = fork(MODULE, [], {
       env: { PATH: process.env['PATH'] ?? '', ...options.env },
       execArgv: ['--import', 'tsx'],
-      stdio: [
-        'ignore',
-        'pipe',
-        'pipe',
-        'ipc',
-        this.socket.fd(),
-        ...(options.accessLog === undefined ? [] : [options.accessLog]),
-      ],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc', plain.fd(), ...(secure === null ? [] : [secure.fd()]), ...log],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
@@ -86,10 +100,20 @@ export class TestWorker {
     const worker = new TestWorker(options);
     t?.after(() => worker.stop());
     const { flags = [], user = null } = options;
-    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1);
-    const accessLog =
-      options.accessLog === undefined ? null : { fd: INHERITED_FD + 1, query: options.logQuery ?? true };
-    const config: WorkerConfig = { slot: 1, proxyFd: INHERITED_FD, user, accessLog, ...settings };
+    const tlsAddress = options.tls === undefined ? null : `127.0.0.1:${worker.tlsPort}`;
+    const settings = workerSettings(parseCommandLine([...flags, 'file:///bucket', 'test', 'app'], '0'), 1, tlsAddress);
+    const withTls = worker.tlsPort !== 0;
+    const logFd = INHERITED_FD + (withTls ? 2 : 1);
+    const accessLog = options.accessLog === undefined ? null : { fd: logFd, query: options.logQuery ?? true };
+    const config: WorkerConfig = {
+      slot: 1,
+      proxyFd: INHERITED_FD,
+      tlsFd: withTls ? INHERITED_FD + 1 : null,
+      tls: withTls ? (options.tls ?? testMaterial()) : null,
+      user,
+      accessLog,
+      ...settings,
+    };
     worker.send({ type: 'start', config, route: worker.#route() });
     try {
       await worker.message('listening');
@@ -164,8 +188,55 @@ export class TestWorker {
   async stop(): Promise<void> {
     this.process.kill('SIGKILL');
     await this.exited;
-    if (this.#ownsSocket) this.socket.close();
+    for (const socket of this.#sockets) socket.close();
   }
+}
+
+interface SocketOptions {
+  allowHalfOpen?: boolean;
+}
+
+/** TCP sockets below TLS sockets. */
+const accepted = new WeakMap<net.Socket, net.Socket>();
+
+/** A connection on which nothing was read yet: over TLS when the tests run over TLS. */
+export async function openSocket(t: TestContext, port: number, options: SocketOptions = {}): Promise<net.Socket> {
+  if (overTls) return openSecurely(t, port, options, {});
+  const socket = dial(port, options);
+  t.after(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** A connection that is just being made, for the caller to end: over TLS when the tests run over TLS. */
+export function dial(port: number, options: SocketOptions = {}): net.Socket {
+  const below = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
+  return overTls ? secure(below, {}) : below;
+}
+
+function secure(below: net.Socket, options: tls.ConnectionOptions): tls.TLSSocket {
+  const ca = testMaterial().certificates.map(({ cert }) => cert);
+  const socket = tls.connect({ socket: below, servername: TEST_HOST, ca, ...options });
+  accepted.set(socket, below);
+  return socket;
+}
+
+/** Breaks a connection that was made here with a reset. */
+export function reset(socket: net.Socket): void {
+  (accepted.get(socket) ?? socket).resetAndDestroy();
+}
+
+async function openSecurely(
+  t: TestContext,
+  port: number,
+  options: SocketOptions,
+  more: tls.ConnectionOptions,
+): Promise<tls.TLSSocket> {
+  const below = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
+  const socket = secure(below, more);
+  t.after(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  return socket;
 }
 
 /** A client connection on which tests write and read bytes. */
@@ -198,11 +269,18 @@ export class RawClient {
     this.#length = bytes.length;
   }
 
-  static async connect(t: TestContext, port: number, options: { allowHalfOpen?: boolean } = {}): Promise<RawClient> {
-    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true, ...options });
-    t.after(() => socket.destroy());
-    await once(socket, 'connect');
-    return new RawClient(socket);
+  static async connect(t: TestContext, port: number, options: SocketOptions = {}): Promise<RawClient> {
+    return new RawClient(await openSocket(t, port, options));
+  }
+
+  /** Over TLS; `options` can say more than that the certificate is to be for TEST_HOST. */
+  static async connectSecurely(t: TestContext, port: number, options: tls.ConnectionOptions = {}): Promise<RawClient> {
+    return new RawClient(await openSecurely(t, port, {}, options));
+  }
+
+  /** Breaks the connection with a reset. */
+  reset(): void {
+    reset(this.socket);
   }
 
   send(text: string | Buffer): void {

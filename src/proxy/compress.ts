@@ -1,0 +1,104 @@
+import type { Coding } from '../messages.ts';
+import {
+  codingFor,
+  compressedHead,
+  compressedTrailers,
+  type CompressionRules,
+  notModifiedHead,
+  plainHead,
+} from './compress-headers.ts';
+import { CompressedStream } from './compress-stream.ts';
+import type { Encoders } from './encoders.ts';
+import type { Exchange } from './exchange.ts';
+import { UpstreamResponse } from './response-body.ts';
+import type { Spool } from './spool.ts';
+
+/** Bodies whose length is known and no more than this (bytes) are compressed in one go, and keep a Content-Length. */
+const WHOLE = 64 * 1024;
+
+/** What the stage works with. */
+export interface CompressContext {
+  readonly compression: CompressionRules;
+  readonly encoders: Encoders;
+  readonly spool: Spool;
+}
+
+/**
+ * Gives a container's response the coding that its client prefers, if it is one that gains by it. What comes back takes the
+ * place of the response. Rejects with what the response failed with.
+ */
+export async function compress(
+  exchange: Exchange,
+  response: UpstreamResponse,
+  context: CompressContext,
+): Promise<UpstreamResponse> {
+  const { compression, encoders } = context;
+  const { head } = response;
+  if (head.status === 304) response.head = notModifiedHead(exchange.head, head, compression);
+  const coding = codingFor(exchange.head, head, compression);
+  if (coding === undefined || response.failure !== null || exchange.over) return response;
+  if (coding !== null && exchange.head.method === 'HEAD') {
+    response.head = compressedHead(head, coding);
+    return response;
+  }
+  if (coding !== null && !encoders.overloaded) {
+    const compressed = (await compressWhole(response, coding, context)) ?? compressStream(response, coding, context);
+    if (compressed !== null) return compressed;
+  }
+  response.head = plainHead(head);
+  return response;
+}
+
+/** Null: the body is not one to wait for, or there is no memory for it. Nothing has been awaited then. */
+function compressWhole(
+  response: UpstreamResponse,
+  coding: Coding,
+  context: CompressContext,
+): Promise<UpstreamResponse> | null {
+  const { spool } = context;
+  const length = response.ended ? lengthOf(response.chunks) : response.head.length;
+  if (length === null || (!response.ended && (response.live || length > WHOLE))) return null;
+  if (!spool.takeMemory(0, length)) return null;
+  return encodeWhole(response, coding, context.encoders).finally(() => spool.releaseMemory(length));
+}
+
+function lengthOf(chunks: readonly Buffer[]): number {
+  return chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+}
+
+async function encodeWhole(response: UpstreamResponse, coding: Coding, encoders: Encoders): Promise<UpstreamResponse> {
+  if (!response.ended) await untilEnded(response);
+  // It is to be refused as a whole.
+  if (response.source.overran) return response;
+  const { chunks } = response;
+  const body = await encoders.whole(coding, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+  const trailers = compressedTrailers(response.trailers);
+  // HTTP/1.1 has trailers only where the length is not told beforehand.
+  const length = trailers.length === 0 ? body.length : null;
+  const compressed = new UpstreamResponse({ ...compressedHead(response.head, coding), length }, false, response.source);
+  compressed.push(body);
+  compressed.end(trailers);
+  return compressed;
+}
+
+function untilEnded(response: UpstreamResponse): Promise<void> {
+  return new Promise((resolve, reject) => {
+    response.delivery = {
+      onData: (chunk) => response.chunks.push(chunk),
+      onEnd: resolve,
+      onFailure: reject,
+    };
+  });
+}
+
+function compressStream(
+  response: UpstreamResponse,
+  coding: Coding,
+  { encoders, spool }: CompressContext,
+): UpstreamResponse | null {
+  const encoder = encoders.open(coding, response.live);
+  if (encoder === null) return null;
+  const stream = new CompressedStream(response, compressedHead(response.head, coding), { encoder, encoders, spool });
+  stream.start();
+  return stream.output;
+}

@@ -1,0 +1,366 @@
+import type { Socket } from 'node:net';
+import type { ErrorCode } from '../errors.ts';
+import type {
+  BodySink,
+  BodySource,
+  Client,
+  Exchange,
+  ExchangeOwner,
+  Fields,
+  RequestHead,
+  ResponseHead,
+} from './exchange.ts';
+import { lowerCaseName } from './http1-head.ts';
+import { H2_ERROR, type H2Error } from './http2-frames.ts';
+import type { Http2Head } from './http2-head.ts';
+import { Pieces } from './pieces.ts';
+import { Trace } from './trace.ts';
+
+/** What an exchange needs of its connection. */
+export interface StreamConnection {
+  readonly client: Client;
+  /** The client does not take what is written. */
+  readonly blocked: boolean;
+  sendHeaders(exchange: Http2Exchange, fields: readonly string[], endStream: boolean): void;
+  /** The exchange has something to send: takes it, as far as the client lets it. */
+  push(exchange: Http2Exchange): void;
+  /** Bytes of a request's body have been used: the client may send as many more. */
+  onConsumed(exchange: Http2Exchange, bytes: number): void;
+  /** All of the response has been written; `onFlushed` is to be called when the kernel has it. */
+  onAnswered(exchange: Http2Exchange): void;
+  /** The stream is of no further use. */
+  reset(exchange: Http2Exchange, code: H2Error): void;
+}
+
+/** A piece of a response on its way out. */
+export interface OutgoingData {
+  chunk: Buffer;
+  /** Nothing comes after it, not even trailers. */
+  last: boolean;
+}
+
+const EMPTY = Buffer.alloc(0);
+/** Who takes fewer bytes than this in the write timeout is not reading. */
+const PROGRESS = 1_024;
+
+/** One stream (RFC 9113 section 5): a request and its response. It ends with the response, whether the request did or not. */
+export class Http2Exchange implements Exchange, BodySource {
+  readonly streamId: number;
+  readonly head: RequestHead;
+  readonly startedAt = Date.now();
+  readonly trace = new Trace('HTTP/2', performance.now());
+  readonly body: BodySource | null;
+  readonly finished: Promise<void>;
+  /** See BodySource. */
+  readonly length: number | null;
+  id = '';
+  owner: ExchangeOwner | null = null;
+  status = 0;
+  over = false;
+  failure: ErrorCode | null = null;
+  /** What the client lets us send on this stream, in bytes; negative when it has taken back some of it. */
+  sendWindow: number;
+  /** What the client may still send on this stream, in bytes. */
+  receiveWindow: number;
+  /** Of what it has sent, the bytes that were used and not yet given back. */
+  unreturned = 0;
+  /** The client has sent all of the request. */
+  requestEnded: boolean;
+  readonly #connection: StreamConnection;
+  readonly #withoutContent: boolean;
+  #continue: boolean;
+
+  #sink: BodySink | null = null;
+  #paused = true;
+  /** Pieces of the request's body that nobody has wanted yet. */
+  #held: Buffer[] = [];
+  #received = 0;
+  #bodyFailed = false;
+
+  readonly #queue = new Pieces();
+  /** What is left of the piece that is being sent. */
+  #current: Buffer = EMPTY;
+  /** Bytes of the response's body that are still to come; null when that is not known. */
+  #left: number | null = null;
+  /** `write` has returned false. */
+  #blocked = false;
+  #ending = false;
+  #trailers: string[] = [];
+  /** END_STREAM is written. */
+  #answered = false;
+  /** Since when (ms by `performance.now()`) the client has not taken what there is; 0 when there is nothing. */
+  #waitingSince = 0;
+  #progress = 0;
+  #finish: () => void;
+
+  constructor(
+    connection: StreamConnection,
+    streamId: number,
+    head: Http2Head,
+    requestEnded: boolean,
+    windows: { send: number; receive: number },
+  ) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.finished = promise;
+    this.#finish = resolve;
+    this.#connection = connection;
+    this.streamId = streamId;
+    this.head = head;
+    this.requestEnded = requestEnded;
+    this.sendWindow = windows.send;
+    this.receiveWindow = windows.receive;
+    this.#withoutContent = head.method === 'HEAD';
+    this.trace.bytesIn = sizeOf(head.fields) + head.method.length + head.target.length;
+    this.#continue = head.expectsContinue;
+    this.length = head.announced;
+    this.body = requestEnded ? null : this;
+  }
+
+  get client(): Client {
+    return this.#connection.client;
+  }
+
+  // Reading ----------------------------------------------------------------------------------------------------------
+
+  /** Bytes of the request's body; they count as used when somebody has taken them. */
+  receive(data: Buffer, ended: boolean): void {
+    this.#continue = false;
+    this.requestEnded = ended;
+    this.#received += data.length;
+    this.trace.bodyIn += data.length;
+    this.trace.bytesIn += data.length;
+    // RFC 9113 section 8.1.1: what was announced and what comes must agree.
+    const wrong = this.length !== null && (ended ? this.#received !== this.length : this.#received > this.length);
+    if (wrong) this.#failBody();
+    if (this.#bodyFailed || this.over) return this.#connection.onConsumed(this, data.length);
+    if (data.length > 0) this.#held.push(data);
+    this.#deliver();
+  }
+
+  /** What comes after the body is not valid. */
+  onBadTrailers(): void {
+    this.requestEnded = true;
+    this.#failBody();
+  }
+
+  #failBody(): void {
+    if (this.#bodyFailed) return;
+    this.#bodyFailed = true;
+    this.#dropHeld();
+    const sink = this.#sink;
+    this.#sink = null;
+    sink?.onBodyError('bad_request');
+  }
+
+  read(sink: BodySink): void {
+    if (this.#bodyFailed) return sink.onBodyError('bad_request');
+    this.#sink = sink;
+    this.#paused = false;
+    if (this.#continue && !this.over) this.#connection.sendHeaders(this, [':status', '100'], false);
+    this.#continue = false;
+    this.#deliver();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#deliver();
+  }
+
+  #deliver(): void {
+    while (this.#sink !== null && !this.#paused) {
+      const data = this.#held.shift();
+      if (data === undefined) break;
+      this.#paused = !this.#sink.onBodyData(data);
+      this.#connection.onConsumed(this, data.length);
+    }
+    if (this.#sink === null || this.#held.length > 0 || !this.requestEnded) return;
+    const sink = this.#sink;
+    this.#sink = null;
+    sink.onBodyEnd();
+  }
+
+  #dropHeld(): void {
+    for (const data of this.#held.splice(0)) this.#connection.onConsumed(this, data.length);
+  }
+
+  // Writing ----------------------------------------------------------------------------------------------------------
+
+  inform(status: number, _reason: string, fields: Fields): void {
+    if (this.over || this.status !== 0 || this.#connection.blocked) return;
+    this.#connection.sendHeaders(this, [':status', String(status), ...inLowerCase(fields)], false);
+  }
+
+  reply(head: ResponseHead, body: Buffer): void {
+    if (this.over) return;
+    const ended = this.#begin(head, body.length);
+    if (ended) return;
+    this.#left = 0;
+    this.#ending = true;
+    this.#queue.push(body);
+    this.#push();
+  }
+
+  start(head: ResponseHead): void {
+    if (!this.over) this.#begin(head, head.length);
+  }
+
+  /** Returns whether the head is all there is. */
+  #begin(head: ResponseHead, bodyLength: number | null): boolean {
+    // RFC 9110 section 15: what is no status code is to be taken for a server's error; RFC 9113 has no way to say it.
+    this.status = head.status > 599 ? 502 : head.status;
+    const fields = [':status', String(this.status), ...inLowerCase(head.fields)];
+    const empty = this.#withoutContent || this.status === 204 || this.status === 205 || this.status === 304;
+    const length = empty ? head.length : bodyLength;
+    if (length !== null && this.status !== 204 && this.status !== 205) fields.push('content-length', String(length));
+    this.#left = empty ? 0 : bodyLength;
+    const ended = this.#left === 0;
+    this.trace.bytesOut += sizeOf(fields);
+    this.#connection.sendHeaders(this, fields, ended);
+    if (ended) this.#onAnswered();
+    return ended;
+  }
+
+  write(chunk: Buffer): boolean {
+    if (this.over || this.#answered || chunk.length === 0) return true;
+    // What goes beyond the announced length would make the response malformed.
+    const allowed = this.#left === null ? chunk.length : Math.min(chunk.length, this.#left);
+    if (this.#left !== null) this.#left -= allowed;
+    if (allowed === 0) return true;
+    this.#queue.push(chunk.subarray(0, allowed));
+    this.#push();
+    this.#blocked = this.hasData;
+    return !this.#blocked;
+  }
+
+  end(trailers: Fields): void {
+    if (this.over || this.#answered) return;
+    if (this.#left !== null && this.#left > 0) return this.abort();
+    this.#ending = true;
+    this.#trailers = inLowerCase(trailers);
+    this.#push();
+  }
+
+  #push(): void {
+    this.#connection.push(this);
+    if (this.#waitingSince === 0 && this.hasMore) {
+      this.#waitingSince = performance.now();
+      this.#progress = 0;
+    }
+  }
+
+  /** Bytes of the body wait to be sent. */
+  get hasData(): boolean {
+    return this.#current.length > 0 || !this.#queue.empty;
+  }
+
+  /** There is something to send that has not been taken. */
+  get hasMore(): boolean {
+    return this.hasData || (this.#ending && !this.#answered);
+  }
+
+  /** Whether something can be sent now: bytes need a window, an end does not. */
+  get sendable(): boolean {
+    return this.hasData ? this.sendWindow > 0 : this.#ending && !this.#answered;
+  }
+
+  /** At most so many bytes of what is to be sent next; the caller writes them. Call `onSent` after it has. */
+  take(most: number): OutgoingData {
+    if (this.#current.length === 0) this.#current = this.#queue.shift() ?? EMPTY;
+    const chunk = this.#current.subarray(0, most);
+    this.#current = this.#current.subarray(chunk.length);
+    const complete = this.#left === 0 || (this.#ending && this.#left === null);
+    return { chunk, last: complete && !this.hasData && this.#trailers.length === 0 };
+  }
+
+  /** What `take` gave is on its way. */
+  onSent({ chunk, last }: OutgoingData): void {
+    if (last) this.#onAnswered();
+    else if (this.#ending && !this.hasData && this.#trailers.length > 0) this.#sendTrailers();
+    this.#progress += chunk.length;
+    this.trace.bodyOut += chunk.length;
+    this.trace.bytesOut += chunk.length;
+    if (!this.hasMore) {
+      this.#waitingSince = 0;
+    } else if (this.#waitingSince !== 0 && this.#progress >= PROGRESS) {
+      this.#waitingSince = performance.now();
+      this.#progress = 0;
+    }
+    if (!this.#blocked || this.hasData) return;
+    this.#blocked = false;
+    this.owner?.onDrain();
+  }
+
+  #sendTrailers(): void {
+    this.#connection.sendHeaders(this, this.#trailers, true);
+    this.#onAnswered();
+  }
+
+  #onAnswered(): void {
+    this.#answered = true;
+    this.#sink = null;
+    this.#dropHeld();
+    this.#connection.onAnswered(this);
+  }
+
+  /** The kernel has all of the response. */
+  onFlushed(): void {
+    if (this.over) return;
+    this.over = true;
+    this.owner = null;
+    this.#finish();
+  }
+
+  /** Nothing: other streams of the connection are not concerned, and this one ends with its response. */
+  close(): void {}
+
+  switchProtocols(): Socket {
+    throw new Error('HTTP/2 has no change of protocols: RequestHead.upgrade is always null');
+  }
+
+  // Ends -------------------------------------------------------------------------------------------------------------
+
+  /** Ends it when the client has not taken anything for so long (ms). */
+  checkDeadline(now: number, writeTimeout: number): void {
+    if (this.#waitingSince !== 0 && now - this.#waitingSince >= writeTimeout) this.giveUp('write_timeout');
+  }
+
+  /** As `abort`, for a reason that is to be told. */
+  giveUp(code: ErrorCode): void {
+    if (this.over) return;
+    this.failure = code;
+    this.abort();
+  }
+
+  abort(): void {
+    if (this.over) return;
+    if (!this.#answered) this.#connection.reset(this, H2_ERROR.INTERNAL_ERROR);
+    this.onClientGone();
+  }
+
+  /** The client has reset the stream, or the connection is gone. */
+  onClientGone(): void {
+    if (this.over) return;
+    this.over = true;
+    if (this.status === 0) this.status = 499;
+    this.#dropHeld();
+    this.#queue.takeAll();
+    this.#current = EMPTY;
+    this.#waitingSince = 0;
+    const { owner } = this;
+    this.owner = null;
+    const sink = this.#sink;
+    this.#sink = null;
+    this.#finish();
+    sink?.onBodyError('client_closed');
+    owner?.onClientGone();
+  }
+}
+
+/** Of names and values, in bytes; what HPACK makes of them is not counted. */
+function sizeOf(fields: readonly string[]): number {
+  return fields.reduce((bytes, text) => bytes + text.length, 0);
+}
+
+function inLowerCase(fields: Fields): string[] {
+  return fields.map((text, i) => (i % 2 === 0 ? (lowerCaseName(text) ?? text.toLowerCase()) : text));
+}
