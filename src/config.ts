@@ -68,7 +68,11 @@ export function options(): Option[] {
       '0.0.0.0:443',
     ),
     ...tlsOptions(),
-    option('--api <addr>', 'manager API (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)', address),
+    option(
+      '--api <addr>',
+      'manager API and status page (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)',
+      address,
+    ),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
     option('--cfg <file>', 'KEY=value lines: environment for every container'),

@@ -66,6 +66,12 @@ const CATALOGUE = {
   empty_history: { status: 409, message: 'There is no earlier deployment to roll back to.', retryable: false },
   not_in_history: { status: 409, message: 'There is no deployment with this hash in the history.', retryable: false },
   request_too_large: { status: 413, message: 'The body is too large for a hash.', retryable: false },
+  too_many_attempts: {
+    status: 429,
+    message: 'Too many wrong tokens came from this address: wait a little.',
+    retryable: true,
+  },
+  too_many_streams: { status: 503, message: 'Too many pages are open to be kept up to date.', retryable: true },
   hash_mismatch: {
     status: 422,
     message: 'The launch config in the store does not have the hash in its name.',

@@ -129,7 +129,7 @@ export class Primary {
     this.#managerRespawn.started();
     this.#managerListens = false;
     const manager = new Child<ToManager, FromManager>(
-      './manager/manager.js',
+      './manager.js',
       { env: definedOnly(process.env), fds: this.#api.fds },
       (message) => this.#fromManager(message),
       (how) => {

@@ -60,8 +60,8 @@ const PARTS: Record<string, Part> = {
     },
   },
   Chromium: {
-    usedThrough: ['test/support/browser.ts'],
-    packages: ['chromium'],
+    usedThrough: ['test/support/browser.ts', 'test/support/playwright.ts'],
+    packages: ['chromium', 'fonts-dejavu-core'],
     givenBy: 'TEST_CHROMIUM',
     load: async () => (await import('./support/browser.ts')).chromium,
   },

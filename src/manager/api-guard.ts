@@ -2,40 +2,77 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Context, Middleware } from 'koa';
 import { WunderproxyError } from '../errors.ts';
+import type { LoginFailures } from './login-failures.ts';
 
 /**
- * Keeps out who may not be here. With a token: who does not carry it. Without one the API listens where only this
- * machine reaches it, but a browser on it may be made to: by a foreign page (Origin) or a foreign name that resolves to
- * this machine (Host, DNS rebinding).
+ * Keeps out what a browser is made to send: by a foreign page (Origin, Sec-Fetch-Site), and, where no token protects the
+ * API, by a foreign name that resolves to this machine (Host, DNS rebinding).
  */
-export function guard(token: () => string | null): Middleware {
+export function guardOrigin(token: () => string | null): Middleware {
   return async (context, next) => {
-    const expected = token();
-    if (expected !== null) checkToken(context, expected);
-    else if (!isOwnName(context.get('host'))) throw new WunderproxyError('forbidden');
+    if (token() === null && !isOwnName(context.get('host'))) throw new WunderproxyError('forbidden');
     checkOrigin(context);
     await next();
   };
 }
 
-function checkToken(context: Context, expected: string): void {
+/**
+ * Keeps out who does not carry the token. `admits`: whether a request is let in by something else, a browser's cookie;
+ * what changes something must then prove that it comes from a page of ours, because a browser adds cookies by itself.
+ */
+export function guardToken(
+  token: () => string | null,
+  failures: LoginFailures,
+  admits: (context: Context) => boolean,
+): Middleware {
+  return async (context, next) => {
+    const expected = token();
+    if (expected !== null) {
+      if (context.get('authorization') === '' && admits(context)) requireOwnPage(context);
+      else checkToken(context, expected, failures);
+    }
+    await next();
+  };
+}
+
+function checkToken(context: Context, expected: string, failures: LoginFailures): void {
   const given = /^Bearer +(\S+)$/i.exec(context.get('authorization'))?.[1];
-  if (given !== undefined && sameSecret(given, expected)) return;
+  if (given !== undefined) {
+    failures.check(context);
+    if (sameSecret(given, expected)) return;
+    failures.add(context);
+  }
   context.set('WWW-Authenticate', 'Bearer realm="wunderproxy"');
   throw new WunderproxyError('unauthorized');
 }
 
 /** Compares digests, so that neither content nor length shows in the time that it takes. */
-function sameSecret(a: string, b: string): boolean {
+export function sameSecret(a: string, b: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   return timingSafeEqual(digest(a), digest(b));
 }
 
-/** Browsers send Origin with every request of a page that may change something (Fetch standard, section 3.1). */
+/**
+ * Browsers send Origin with every request of a page that may change something (Fetch standard, section 3.1), and
+ * Sec-Fetch-Site with all others (Fetch Metadata): a foreign page may lead here, but neither load nor send anything.
+ */
 function checkOrigin(context: Context): void {
   const origin = context.get('origin');
-  if (origin === '') return;
-  if (!URL.canParse(origin) || new URL(origin).host !== context.get('host')) throw new WunderproxyError('forbidden');
+  if (origin !== '' && (!URL.canParse(origin) || new URL(origin).host !== context.get('host'))) {
+    throw new WunderproxyError('forbidden');
+  }
+  const foreign = ['cross-site', 'same-site'].includes(context.get('sec-fetch-site'));
+  const leadsHere = isRead(context) && context.get('sec-fetch-mode') === 'navigate';
+  if (foreign && !leadsHere) throw new WunderproxyError('forbidden');
+}
+
+function requireOwnPage(context: Context): void {
+  const own = context.get('origin') !== '' || context.get('sec-fetch-site') === 'same-origin';
+  if (!isRead(context) && !own) throw new WunderproxyError('forbidden');
+}
+
+function isRead(context: Context): boolean {
+  return context.method === 'GET' || context.method === 'HEAD';
 }
 
 /** A loopback name or a numeric address: neither can be made to point here by a foreign DNS server. */

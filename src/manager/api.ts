@@ -1,11 +1,13 @@
 import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
+import helmet from 'koa-helmet';
 import { describeError, type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
-import { guard } from './api-guard.ts';
+import { guardOrigin, guardToken } from './api-guard.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments, Switched } from './deployments.ts';
 import { parseIdentifier } from './launch-config.ts';
+import { LoginFailures } from './login-failures.ts';
 import { Metrics } from './metrics.ts';
 import { CONTENT_TYPE } from './prometheus.ts';
 import { type About, containerStatus, statusOf } from './status.ts';
@@ -23,13 +25,34 @@ export interface ApiOptions {
   token: () => string | null;
 }
 
-/** The manager's API (CONTRACT: "Manager API"); the status page hangs in here as well. */
-export function createApi(options: ApiOptions): Koa {
+/** What hangs into the API beside its calls: pages for browsers. */
+export interface ApiExtension {
+  /** Before the guard: what anybody may have. */
+  open: Middleware;
+  /** Whether a request without a bearer token is let in all the same. */
+  admits(context: Context): boolean;
+  /** Behind the guard. */
+  guarded: Middleware;
+  /** Answers an error in its own way if it is for it; false: it is answered as text or JSON. */
+  answerError(context: Context, error: WunderproxyError): boolean;
+}
+
+/** Makes an extension of an API. */
+export type ExtendApi = (options: ApiOptions, failures: LoginFailures) => ApiExtension;
+
+/** The manager's API (CONTRACT: "Manager API"). */
+export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   const app = new Koa();
   app.silent = true;
-  app.use(answerErrors(options.control));
+  const failures = new LoginFailures();
+  const extension = extend(options, failures);
+  app.use(answerErrors(options.control, extension));
   app.use(securityHeaders);
-  app.use(guard(options.token));
+  app.use(neverStored);
+  app.use(guardOrigin(options.token));
+  app.use(extension.open);
+  app.use(guardToken(options.token, failures, (context) => extension.admits(context)));
+  app.use(extension.guarded);
   const router = routes(options);
   app.use(router.routes());
   app.use(async (context) => {
@@ -131,7 +154,7 @@ function identifierIn(body: string): string {
 }
 
 /** The trimmed body. Throws `request_too_large`. */
-async function readBody(context: Context): Promise<string> {
+export async function readBody(context: Context): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of context.req as AsyncIterable<Buffer>) {
@@ -143,18 +166,42 @@ async function readBody(context: Context): Promise<string> {
 }
 
 /** Who deploys: what the caller says, else where it comes from. */
-function deployedBy(context: Context): string {
+export function deployedBy(context: Context): string {
   const named = context.get('x-deployed-by').trim().slice(0, LONGEST_NAME);
   return named || (context.req.socket.remoteAddress ?? 'local');
 }
 
-const securityHeaders: Middleware = async (context, next) => {
-  context.set('X-Content-Type-Options', 'nosniff');
+/**
+ * The policy allows only what the page has: a style sheet, a script, a stream and forms of its own. No HSTS: it would hold
+ * for every port of this host. Referrer `same-origin`: with `no-referrer` browsers send forms with `Origin: null`.
+ */
+export const securityHeaders = helmet({
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: {
+      'default-src': ["'none'"],
+      'style-src': ["'self'"],
+      'script-src': ["'self'"],
+      'connect-src': ["'self'"],
+      'img-src': ["'self'"],
+      'form-action': ["'self'"],
+      'base-uri': ["'none'"],
+      'frame-ancestors': ["'none'"],
+    },
+  },
+  strictTransportSecurity: false,
+  referrerPolicy: { policy: 'same-origin' },
+  // Browsers take these on trustworthy origins only, and complain elsewhere.
+  crossOriginOpenerPolicy: false,
+  originAgentCluster: false,
+});
+
+const neverStored: Middleware = async (context, next) => {
   context.set('Cache-Control', 'no-store');
   await next();
 };
 
-function answerErrors({ log }: Control): Middleware {
+function answerErrors({ log }: Control, extension: ApiExtension): Middleware {
   return async (context, next) => {
     try {
       await next();
@@ -165,18 +212,19 @@ function answerErrors({ log }: Control): Middleware {
       const about = { method: context.method, path: context.path, code: error.code };
       if (expected) log.warn({ ...about, why: messageOf(error) }, 'request refused');
       else log.error({ ...about, err: thrown }, 'request failed');
-      answerError(context, error);
+      answerError(context, error, extension);
     }
   };
 }
 
-function answerError(context: Context, error: WunderproxyError): void {
+function answerError(context: Context, error: WunderproxyError, extension: ApiExtension): void {
   const { status, retryable } = describeError(error.code);
   context.status = status;
   context.set('Wunderproxy-Error', error.code);
   if (retryable) context.set('Retry-After', '1');
   // What of the body was not read would be taken for the next request.
   if (!context.req.complete) context.set('Connection', 'close');
+  if (extension.answerError(context, error)) return;
   if (wantsJson(context)) {
     const fields: { Code: ErrorCode; Message: string; Detail?: unknown } = { Code: error.code, Message: error.message };
     if (error.detail !== undefined) fields.Detail = error.detail;

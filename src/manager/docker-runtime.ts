@@ -110,9 +110,10 @@ export class DockerRuntime implements ContainerRuntime {
         reload: config.ForceReload === true,
         artifact: config.ImageArtifact ?? null,
         signal,
-        onProgress,
+        onProgress: (text) => onProgress(text, 'image'),
       });
       signal.throwIfAborted();
+      onProgress('creating the container', 'create');
       await this.#removeStrays();
       const id = await this.#create(createBody(this.#app, this.#environment, image, exposed, request), config.Revision);
       if (!signal.aborted) return id;

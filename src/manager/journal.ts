@@ -49,6 +49,7 @@ export class Journal {
     // The time comes first in the key so that a listing is in order; the rest keeps machines apart.
     const key = `journal/${full.Time.replaceAll(':', '-')}-${randomBytes(4).toString('hex')}.json`;
     this.#known.set(key, full);
+    for (const oldest of this.#known.keys()) if (this.#known.size > QUEUE_LENGTH) this.#known.delete(oldest);
     this.#queue.push({ key, bytes: Buffer.from(`${JSON.stringify(full, null, 2)}\n`) });
     if (this.#queue.length > QUEUE_LENGTH) {
       this.#log.warn({ key: this.#queue.shift()?.key }, 'journal entry dropped: the store has been down for too long');
@@ -74,6 +75,11 @@ export class Journal {
       }
       this.#queue.shift();
     }
+  }
+
+  /** The entries that are known without the store, oldest first: this manager's own and what `recent` has seen. */
+  known(): JournalEntry[] {
+    return [...this.#known].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
   }
 
   /** The last entries of all machines, oldest first. Throws `store_unavailable`. */

@@ -2,7 +2,7 @@ import { messageOf, WunderproxyError } from '../errors.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { StoredConfig } from './environment.ts';
-import { probeFor, ProbeLog, probeUntilHealthy } from './health.ts';
+import { probeFor, ProbeLog, type ProbeResult, probeUntilHealthy } from './health.ts';
 
 /** How many of its last log lines a container that failed leaves behind. */
 const LOG_LINES = 50;
@@ -14,8 +14,14 @@ const ALIVE_INTERVAL = 500;
 export interface Launch {
   hash: string;
   revision: string;
+  by: string;
+  /** Ms since the epoch. */
+  startedAt: number;
+  phase: 'image' | 'create' | 'start' | 'health';
   /** What goes on, for people. */
   step: string;
+  /** What the health check has answered so far, until it is healthy. */
+  probes: readonly ProbeResult[];
 }
 
 /** Brings a config to a healthy container, or to an error with nothing left behind. */
@@ -35,7 +41,15 @@ export class Launcher {
   async launch(stored: StoredConfig, by: string): Promise<Container> {
     const { counts, journal, log, stopping } = this.#control;
     const { hash, config } = stored;
-    const launch: Launch = { hash, revision: config.Revision, step: 'getting the image' };
+    const launch: Launch = {
+      hash,
+      revision: config.Revision,
+      by,
+      startedAt: Date.now(),
+      phase: 'image',
+      step: 'getting the image',
+      probes: [],
+    };
     const about = { By: by, Hash: hash, Revision: config.Revision };
     this.running.set(hash, launch);
     let id: string | null = null;
@@ -45,8 +59,9 @@ export class Launcher {
         config,
         environment: this.#control.environmentForContainers(),
         signal: stopping,
-        onProgress: (text) => {
+        onProgress: (text, phase) => {
           launch.step = text;
+          launch.phase = phase;
           log.info({ hash, revision: config.Revision }, text);
         },
       });
@@ -75,23 +90,26 @@ export class Launcher {
 
   async #bringUp(id: string, stored: StoredConfig, launch: Launch): Promise<Container> {
     const { containers, runtime } = this.#control;
+    launch.phase = 'start';
     launch.step = 'starting the container';
     await runtime.start(id);
     const info = await runtime.inspect(id);
     if (info === null)
       throw new WunderproxyError('launch_failed', { message: 'The container vanished as it started.' });
     const container = containers.add(info, 'starting', stored.config);
+    launch.phase = 'health';
     launch.step = 'waiting until it is healthy';
-    await this.#untilHealthy(container, stored);
+    await this.#untilHealthy(container, stored, launch);
     await runtime.mark(id, 'launched');
     containers.change(container, 'ready');
     return container;
   }
 
   /** Throws `not_healthy` as soon as the container exits, or after the launch timeout. */
-  async #untilHealthy(container: Container, { config }: StoredConfig): Promise<void> {
+  async #untilHealthy(container: Container, { config }: StoredConfig, launch: Launch): Promise<void> {
     const { app, launchTimeout, stopping } = this.#control;
     const probes = new ProbeLog();
+    launch.probes = probes.results;
     const exited = new AbortController();
     const timedOut = AbortSignal.timeout(launchTimeout);
     const watch = setInterval(() => void this.#checkAlive(container, exited), ALIVE_INTERVAL);

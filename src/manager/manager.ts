@@ -9,7 +9,7 @@ import { createLogger, dieLoudly } from '../log.ts';
 import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
-import { createApi } from './api.ts';
+import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
@@ -77,11 +77,11 @@ class Manager {
   #certificates: CertificateInfo[] = [];
   readonly #acme: Acme | null;
 
-  static async start(message: Extract<ToManager, { type: 'start' }>): Promise<Manager> {
-    return new Manager(message, await openStore(message.config, log));
+  static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
+    return new Manager(message, await openStore(message.config, log), extend);
   }
 
-  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore) {
+  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore, extend: ExtendApi) {
     const { config } = start;
     this.#store = store;
     this.#files = new OptionFiles(config);
@@ -113,12 +113,10 @@ class Manager {
       certificates: () => this.#certificates,
       acme: () => this.#acme?.status() ?? null,
     };
-    const api = createApi({
-      control: this.#control,
-      deployments: this.#deployments,
-      about,
-      token: () => this.#files.token,
-    });
+    const api = createApi(
+      { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
+      extend,
+    );
     const handle = api.callback();
     this.#api = createServer({ requestTimeout: 30_000 }, (request, response) => void handle(request, response));
     this.#api.listen({ fd: start.apiFd }, () => send({ type: 'listening' }));
@@ -250,24 +248,26 @@ function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
   });
 }
 
-process.title = 'wunderproxy: manager';
-dieLoudly(log);
-// A terminal and systemd signal the whole group: when to stop, the primary says.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-process.on('disconnect', () => {
-  log.warn('the primary is gone');
-  process.exit(1);
-});
+/** Makes this process the manager; `extend` hangs pages into its API. */
+export function runManager(extend: ExtendApi): void {
+  process.title = 'wunderproxy: manager';
+  dieLoudly(log);
+  // A terminal and systemd signal the whole group: when to stop, the primary says.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+  process.on('disconnect', () => {
+    log.warn('the primary is gone');
+    process.exit(1);
+  });
 
-let manager: Manager | null = null;
-const early: Exclude<ToManager, { type: 'start' }>[] = [];
-process.on('message', (message: ToManager) => {
-  if (message.type === 'start') void Manager.start(message).then(begin);
-  else if (manager) manager.receive(message);
-  else early.push(message);
-});
-
-function begin(started: Manager): void {
-  manager = started;
-  for (const message of early.splice(0)) started.receive(message);
+  let manager: Manager | null = null;
+  const early: Exclude<ToManager, { type: 'start' }>[] = [];
+  const begin = (started: Manager) => {
+    manager = started;
+    for (const message of early.splice(0)) started.receive(message);
+  };
+  process.on('message', (message: ToManager) => {
+    if (message.type === 'start') void Manager.start(message, extend).then(begin);
+    else if (manager) manager.receive(message);
+    else early.push(message);
+  });
 }

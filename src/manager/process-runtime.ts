@@ -83,7 +83,7 @@ export class ProcessRuntime implements ContainerRuntime {
     const argv = commandLine(config);
     if (argv.length === 0) throw launchFailed('ContainerConfig names no command: Cmd or Entrypoint is needed.');
     if (signal.aborted) throw launchCancelled(signal);
-    onProgress('creating a process');
+    onProgress('creating a process', 'create');
     const id = (await this.#launch({
       method: 'create',
       hash,

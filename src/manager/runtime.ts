@@ -35,8 +35,8 @@ export interface CreateRequest {
   environment: Record<string, string>;
   /** Aborts pulling and creating; nothing is left behind. */
   signal: AbortSignal;
-  /** Told what goes on, for log and progress: `pulling …`, `loading …`. */
-  onProgress: (text: string) => void;
+  /** Told what goes on, for log and progress: `pulling …`, `loading …`, `creating …`. */
+  onProgress: (text: string, phase: 'image' | 'create') => void;
 }
 
 /**

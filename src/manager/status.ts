@@ -2,8 +2,10 @@ import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
+import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
+import type { Launch } from './launcher.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort } from '../units.ts';
@@ -23,11 +25,27 @@ export interface ContainerStatus {
   Requests: number;
   StartedAt: string | null;
   SwitchedAt: string | null;
+  /** Since when it drains. */
+  DrainSince: string | null;
   DrainDeadline: string | null;
   /** Requests that were meant for it by status code, whoever answered. */
   StatusCodes: Record<string, number>;
   /** The container's own time: from dispatch to the last byte of its response. */
   Latency: LatencySummary;
+}
+
+/** A launch that runs. */
+export interface LaunchStatus {
+  Hash: string;
+  Revision: string;
+  By: string;
+  /** ISO 8601. */
+  StartedAt: string;
+  Phase: Launch['phase'];
+  /** What goes on, for people. */
+  Step: string;
+  /** What the health check has answered so far. */
+  Probes: readonly ProbeResult[];
 }
 
 /** One certificate in `/status`. */
@@ -66,7 +84,7 @@ export interface Status {
   Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
   Containers: ContainerStatus[];
-  Launches: { Hash: string; Revision: string; Step: string }[];
+  Launches: LaunchStatus[];
   Totals: {
     Requests: number;
     ConnectionsAccepted: number;
@@ -139,9 +157,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
-    Launches: Array.from(deployments.launcher.running.values(), ({ hash, revision, step }) => {
-      return { Hash: hash, Revision: revision, Step: step };
-    }),
+    Launches: Array.from(deployments.launcher.running.values(), launchStatus),
     Totals: {
       Requests: totals.requests,
       ConnectionsAccepted: totals.connectionsAccepted,
@@ -171,6 +187,11 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
   };
 }
 
+function launchStatus({ hash, revision, by, startedAt, phase, step, probes }: Launch): LaunchStatus {
+  const at = iso(startedAt);
+  return { Hash: hash, Revision: revision, By: by, StartedAt: at, Phase: phase, Step: step, Probes: probes };
+}
+
 /** What a container has had nothing of yet. */
 const NOTHING: Omit<TargetStats, 'id' | 'revision'> = {
   inFlight: 0,
@@ -198,6 +219,7 @@ export function containerStatus(container: Container, totals: Pick<WorkerStats, 
     Requests: counts.requests,
     StartedAt: container.startedAt,
     SwitchedAt: container.switchedAt === null ? null : iso(container.switchedAt),
+    DrainSince: container.drain && iso(container.drain.since),
     DrainDeadline: container.drain && iso(container.drain.deadline),
     StatusCodes: counts.statusCodes,
     Latency: summarize(counts.latency),

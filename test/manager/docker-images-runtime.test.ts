@@ -45,7 +45,9 @@ async function create(
   signal = new AbortController().signal,
 ): Promise<{ id: string; progress: string[] }> {
   const progress: string[] = [];
-  const onProgress = (text: string) => progress.push(text);
+  const onProgress = (text: string, phase: string) => {
+    if (phase === 'image') progress.push(text);
+  };
   const id = await runtime.create({ hash: 'ab', config: wanted, environment: {}, signal, onProgress });
   return { id, progress };
 }

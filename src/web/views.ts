@@ -1,0 +1,22 @@
+import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { Eta } from 'eta';
+import { html, type Html, markup, raw } from './html.ts';
+
+/** The same folder from src/ and from dist/. */
+const folder = join(import.meta.dirname, '../../views');
+
+/** Indentation is for people who read the templates; the page is smaller without. */
+const unindent = { processTemplate: (template: string) => template.replace(/\n\s*/g, '\n') };
+
+const eta = new Eta({ views: folder, cache: true, autoEscape: true, escapeFunction: markup, plugins: [unindent] });
+
+/** A template of views/ with its data (`it` in the template). Everything that it shows is escaped, except Html. */
+export function render(template: string, data: object): Html {
+  return raw(eta.render(template, { ...data, html }));
+}
+
+/** A file of views/ that is served as it is. Throws when it is not there. */
+export function asset(name: 'page.css' | 'live.js' | 'icon.svg'): string {
+  return readFileSync(join(folder, name), 'utf8');
+}

@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Status } from '../../src/manager/status.ts';
+import { renderSections } from '../../src/web/sections.ts';
+import { active, container, latency, model, NOW, PAGES, status } from '../support/pages.ts';
+import { pageOf, weight } from './support.ts';
+
+/** The text of a page's part, as somebody reads it. */
+function textOf(markup: string): string {
+  return markup
+    .replace(/<svg.*?<\/svg>/gs, ' ')
+    .replace(/<[^>]+>/g, ' ')
+    .replace(/&#39;/g, "'")
+    .replace(/[\s\u00a0\u202f]+/g, ' ');
+}
+
+const said: [state: string, part: keyof ReturnType<typeof renderSections>, expected: RegExp[]][] = [
+  ['calm', 'summary', [/OK v3 is in service, and nothing fails/, /Failed 0 %/, /In flight 7 /, /Connections 282 /]],
+  ['calm', 'containers', [/● v3 in service/, /for 1 h 29 min/, /Deployed by ines/, /172\.17\.0\.3:9292/, /3{32}/]],
+  ['calm', 'machine', [/Bodies in memory 1\.4 MiB/, /36\.5 MiB in 3 files/, /1 serving 4711/]],
+  ['no deployment yet', 'summary', [/Attention Nothing is in service yet/]],
+  ['no deployment yet', 'containers', [/curl -d \$HASH http:\/\/127\.0\.0\.1:8001\/launch/]],
+  ['no deployment yet', 'history', [/No deployment yet/]],
+  ['no traffic at all', 'summary', [/Requests –/, /Failed –/, /Latency –/]],
+  ['no traffic at all', 'traffic', [/No request was answered yet/]],
+  [
+    'Docker down',
+    'summary',
+    [/Attention The container engine can not be reached: traffic goes on/, /v3 is in service\./],
+  ],
+  ['S3 down', 'summary', [/Attention The store can not be reached/, /launches and switches are refused/]],
+  ['S3 down', 'journal', [/What other machines did is not known at the moment/, /switch v3/]],
+  ['a launch under way', 'summary', [/OK v3 is in service/, /Busy v4 is being launched/]],
+  [
+    'a launch under way',
+    'underway',
+    [/Launching v4/, /Get the image \(done\)/, /Wait until it is healthy \(now\)/, /connection refused 6 /],
+  ],
+  [
+    'draining',
+    'underway',
+    [/Draining v2/, /4 requests and 1 tunnel to finish, at the latest at 15:09:44 UTC/, /12 of 30 s, 18 s left/],
+  ],
+  ['draining', 'traffic', [/switched to v3 by ines/]],
+  [
+    'draining',
+    'latency',
+    [/Container v3 \(3f3f3f3f, in service\) 3 120 /, /Container v2 \(2f2f2f2f, draining\) 821 442 /],
+  ],
+  [
+    'a failed launch',
+    'underway',
+    [
+      /Just done/,
+      /Could not launch v4/,
+      /traffic was not touched/,
+      /500 Internal Server Error 55 /,
+      /column orders\.currency does not exist/,
+    ],
+  ],
+  ['a failed launch', 'journal', [/✕ failure v4/, /connection refused 4 /]],
+  [
+    'failed container',
+    'summary',
+    [
+      /Trouble v3, in service, has failed \(exited with status 137\): clients get 503/,
+      /% of the last minute's answers are 5xx/,
+    ],
+  ],
+  [
+    'five containers',
+    'containers',
+    [/◐ draining/, /○ ready/, /✕ failed exited with status 1/, /… starting/, /Stop old containers/],
+  ],
+  ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/, /10\.1\.0\.10:80/]],
+  ['enormous', 'summary', [/Trouble The certificate of old\.example\.com has expired/, /expires in 6 days/]],
+  ['enormous', 'traffic', [/418|414/, /504 Gateway Timeout/]],
+  ['enormous', 'history', [/with-everything-60-9.*with-everything-60-0/]],
+];
+
+for (const [state, part, expected] of said) {
+  test(`the page of "${state}" tells under ${part} what there is to know`, () => {
+    const text = textOf(renderSections(PAGES[state]?.() ?? model())[part].text);
+    for (const each of expected) assert.match(text, each);
+  });
+}
+
+for (const [state, make] of Object.entries(PAGES)) {
+  test(`the page of "${state}" is whole, small, and free of what the policy forbids`, (t) => {
+    const html = pageOf(make(), { loggedIn: true });
+    const size = weight(html);
+    t.diagnostic(`${size} bytes with style sheet and script`);
+    // Thirty revisions of 60 characters are not what is promised.
+    assert.ok(size < (state === 'enormous' ? 90_000 : 60_000), `${size} bytes`);
+    assert.equal(/<[^>]+\s(?:style|on\w+)=/i.exec(html)?.[0], undefined);
+    assert.equal(/<script(?! src="\/live\.js" defer><\/script>)/i.exec(html)?.[0], undefined);
+    assert.equal(/(?:undefined|NaN|\[object|Infinity)/.exec(html)?.[0], undefined);
+    const ids = Array.from(html.matchAll(/\sid="([^"]+)"/g), ([, id]) => id);
+    assert.deepEqual(
+      ids.filter((id, at) => ids.indexOf(id) !== at),
+      [],
+    );
+    for (const [, name] of html.matchAll(/url\(#([\w-]+)\)/g)) assert.ok(ids.includes(name), String(name));
+    for (const [, names = ''] of html.matchAll(/aria-labelledby="([^"]+)"/g)) {
+      for (const name of names.split(' ')) assert.ok(ids.includes(name), String(name));
+    }
+    const opened = Array.from(html.matchAll(/<(section|table|svg|details|ul|ol|dl|div|figure|article|form)\b/g)).length;
+    const closed = Array.from(
+      html.matchAll(/<\/(section|table|svg|details|ul|ol|dl|div|figure|article|form)>/g),
+    ).length;
+    assert.equal(opened, closed);
+  });
+}
+
+test('a certificate whose file could never be read is named by it, with the reason', () => {
+  const unread = {
+    Names: [],
+    Source: '/etc/tls/shop.pem',
+    Issuer: '',
+    NotBefore: null,
+    NotAfter: null,
+    DaysLeft: null,
+  };
+  const Certificates = [{ ...unread, Problem: 'permission denied' }] as unknown as Status['Certificates'];
+  const { summary, machine } = renderSections(model({ status: status({ Certificates }) }));
+  assert.match(textOf(summary.text), /Attention The certificate of \/etc\/tls\/shop\.pem: permission denied/);
+  assert.match(textOf(machine.text), /unknown – – \/etc\/tls\/shop\.pem permission denied/);
+});
+
+test('what happens is told in the order of its weight', () => {
+  const failing = active('3', { State: 'failed', Failure: 'exited with status 1' });
+  const { summary } = renderSections(
+    model({ status: status({ Active: failing, Containers: [failing], DockerState: 'no such socket' }) }),
+  );
+  assert.match(textOf(summary.text), /Trouble v3, in service, has failed.*Attention The container engine/);
+});
+
+test('a share of failures counts only when there are enough requests', () => {
+  const slice = { ...status().Recent[0], At: new Date(NOW).toISOString(), StatusCodes: { 200: 9, 502: 1 } };
+  const few = status({ Recent: [slice as ReturnType<typeof status>['Recent'][number]] });
+  assert.match(textOf(renderSections(model({ status: few })).summary.text), /OK v3 is in service, and nothing fails/);
+});
+
+test('a container that waits can be switched to, one in service and one that starts can not', () => {
+  const waiting = container('4');
+  const one = active('3');
+  const { containers } = renderSections(
+    model({ status: status({ Active: one, Containers: [one, waiting, container('5', { State: 'starting' })] }) }),
+  );
+  const links = Array.from(containers.text.matchAll(/href="([^"]+)"/g), ([, href]) => href);
+  assert.deepEqual(links, [`/confirm/switch?hash=${waiting.Hash}`, '/confirm/stop-old']);
+});
+
+test('the histogram draws as many bars as there are buckets, for each of those compared', () => {
+  const old = container('2', { State: 'draining', Latency: latency(20, 500) });
+  const one = active('3', { Latency: latency(10, 500) });
+  const { latency: markup } = renderSections(model({ status: status({ Active: one, Containers: [old, one] }) }));
+  const chart = markup.text.slice(markup.text.indexOf('chart-histogram'));
+  const bars = Array.from(chart.matchAll(/<path fill="url\(#(h\d)\)" d="([^"]+)"/g), ([, look, d = '']) => [
+    look,
+    d.split('z').length - 1,
+  ]);
+  assert.deepEqual(bars, [
+    ['h0', 10],
+    ['h1', 10],
+    ['h2', 10],
+  ]);
+});
