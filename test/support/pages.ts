@@ -134,9 +134,9 @@ export function status(more: Partial<Status> = {}): Status {
     Peers: [],
     Certificates: [],
     History: [
-      { Revision: 'v1', DeployedAt: ago(86_400 * 3), DeployedBy: 'ines', Hash: hashOf('1') },
+      { Revision: 'v1', DeployedAt: ago(86_400 * 3), DeployedBy: 'ops', Hash: hashOf('1') },
       { Revision: 'v2', DeployedAt: ago(86_400), DeployedBy: 'ci', Hash: hashOf('2') },
-      { Revision: 'v3', DeployedAt: ago(5_340), DeployedBy: 'ines', Hash: hashOf('3') },
+      { Revision: 'v3', DeployedAt: ago(5_340), DeployedBy: 'ops', Hash: hashOf('3') },
     ],
     ...more,
   };
@@ -146,7 +146,7 @@ export function entry(seconds: number, more: Partial<JournalEntry> = {}): Journa
   return {
     Time: ago(seconds),
     Event: 'switch',
-    By: 'ines',
+    By: 'ops',
     Host: 'web-1',
     Hash: hashOf('3'),
     Revision: 'v3',
@@ -226,7 +226,7 @@ const deploying = (): Status => {
     Revision: 'v3',
     Hash: hashOf('3'),
     Container: next.Id,
-    By: 'ines',
+    By: 'ops',
   };
   return status({ Active: next, Containers: [old, next], Deploys: [mark], Requests: 3_100, TotalTime: 41 });
 };
@@ -256,7 +256,7 @@ export const PAGES: Record<string, () => PageModel> = {
     const launch = {
       Hash: hashOf('4'),
       Revision: 'v4',
-      By: 'ines',
+      By: 'ops',
       StartedAt: ago(31),
       Phase: 'health' as const,
       Step: 'waiting until it is healthy',
@@ -273,7 +273,7 @@ export const PAGES: Record<string, () => PageModel> = {
         {
           id: 2,
           kind: 'launch',
-          by: 'ines',
+          by: 'ops',
           hash: hashOf('4'),
           revision: 'v4',
           startedAt: NOW - 310_000,

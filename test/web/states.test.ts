@@ -16,7 +16,7 @@ function textOf(markup: string): string {
 
 const said: [state: string, part: keyof ReturnType<typeof renderSections>, expected: RegExp[]][] = [
   ['calm', 'summary', [/OK v3 is in service, and nothing fails/, /Failed 0 %/, /In flight 7 /, /Connections 282 /]],
-  ['calm', 'containers', [/● v3 in service/, /for 1 h 29 min/, /Deployed by ines/, /172\.17\.0\.3:9292/, /3{32}/]],
+  ['calm', 'containers', [/● v3 in service/, /for 1 h 29 min/, /Deployed by ops/, /172\.17\.0\.3:9292/, /3{32}/]],
   ['calm', 'machine', [/Bodies in memory 1\.4 MiB/, /36\.5 MiB in 3 files/, /1 serving 4711/]],
   ['no deployment yet', 'summary', [/Attention Nothing is in service yet/]],
   ['no deployment yet', 'containers', [/curl -d \$HASH http:\/\/127\.0\.0\.1:8001\/launch/]],
@@ -41,7 +41,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     'underway',
     [/Draining v2/, /4 requests and 1 tunnel to finish, at the latest at 15:09:44 UTC/, /12 of 30 s, 18 s left/],
   ],
-  ['draining', 'traffic', [/switched to v3 by ines/]],
+  ['draining', 'traffic', [/switched to v3 by ops/]],
   [
     'draining',
     'latency',
