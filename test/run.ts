@@ -74,7 +74,7 @@ const PARTS: Record<string, Part> = {
 };
 
 /** No file takes this long unless it hangs. */
-const FILE_LIMIT_MS = 15 * 60_000;
+const FILE_LIMIT_MS = 9 * 60_000;
 
 const root = resolve(import.meta.dirname, '..');
 
