@@ -83,10 +83,11 @@ createInterface({ input: program.stdout }).on('line', (line) => {
   else if (entry.level !== 'info') console.log(line);
 });
 
-/** Once version 1 answers: its launch takes a second. */
+/** Once version 1 is in service: its launch takes a second. */
 async function explain(proxy: string, api: string): Promise<void> {
   for (let tries = 0; tries < 100; tries++) {
-    if ((await fetch(`http://${proxy}/`).catch(() => null))?.ok) break;
+    const status = await fetch(`http://${api}/status`).then((answer) => answer.json() as Promise<{ Active: unknown }>);
+    if (status.Active !== null) break;
     await delay(100);
   }
   console.log(instructions(proxy, api));
@@ -97,7 +98,7 @@ function instructions(proxy: string, api: string): string {
 wunderproxy is up, with version 1 of examples/shop in service (this demo's files: ${folder}).
 
   The application:      curl http://${proxy}/
-  What is going on:     curl http://${api}/status
+  What is going on:     http://${api}/ in a browser, or curl http://${api}/status
 
 Deploy version 2, which waits in the store:
 
