@@ -11,22 +11,21 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { Agent } from 'node:http';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import * as zlib from 'node:zlib';
 import { workshop } from '../test/support/deployable.ts';
 import { deploy } from '../test/support/deployments.ts';
 import { freePort } from '../test/support/free-port.ts';
 import { type ListenText, send } from '../test/support/http.ts';
-import { type Cleanup, descendantsOf, spawnForTest } from '../test/support/processes.ts';
+import { type Cleanup, descendantsOf, killIfThere, spawnForTest } from '../test/support/processes.ts';
 import { startProgram } from '../test/support/program.ts';
 import { KINDS } from './sample-bodies.ts';
+import { untilAnswers } from './subjects.ts';
 
 const SIZES = [4 * 1024, 64 * 1024, 1024 * 1024];
 /** Requests of one measurement: about the same bytes each. */
 const REQUESTS: Record<number, number> = { [4 * 1024]: 1_500, [64 * 1024]: 300, [1024 * 1024]: 30 };
 const CONNECTIONS = 8;
-const START_LIMIT = 20_000;
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' } } });
 const rounds = Number(values.rounds);
@@ -103,7 +102,9 @@ async function startApp(cleanup: Cleanup): Promise<ListenText> {
   const port = await freePort();
   const env = { PATH: process.env['PATH'] ?? '', PORT: String(port) };
   spawnForTest(cleanup, process.execPath, [join(import.meta.dirname, 'sample-app.ts')], { env, stdio: 'ignore' });
-  return untilAnswers(`127.0.0.1:${port}`);
+  const address: ListenText = `127.0.0.1:${port}`;
+  await untilAnswers({ address, tls: false });
+  return address;
 }
 
 async function startWunderproxy(cleanup: Cleanup): Promise<Subject[]> {
@@ -142,21 +143,18 @@ async function startNginx(cleanup: Cleanup): Promise<Subject[]> {
     writeFileSync(join(folder, 'config'), config);
     const args = ['-c', join(folder, 'config'), '-p', folder, '-e', join(folder, 'error.log'), '-g', 'user root;'];
     const child = spawnForTest(cleanup, 'nginx', args, { stdio: 'ignore' });
-    cleanup.after(() => rmSync(folder, { recursive: true, force: true }));
-    const address = await untilAnswers(`127.0.0.1:${port}`);
+    cleanup.after(() => {
+      // nginx' workers outlive a master that is killed alone.
+      for (const { pid } of descendantsOf(child.pid ?? 0)) killIfThere(pid, 'SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const address: ListenText = `127.0.0.1:${port}`;
+    await untilAnswers({ address, tls: false });
     const pids = descendantsOf(child.pid ?? 0).map(({ pid }) => pid);
     if (level === 1) subjects.push({ name: 'nginx, identity', accept: 'identity', address, pids });
     subjects.push({ name: `nginx, gzip ${level}`, accept: 'gzip', address, pids });
   }
   return subjects;
-}
-
-async function untilAnswers(address: ListenText): Promise<ListenText> {
-  for (const deadline = performance.now() + START_LIMIT; ; await delay(50)) {
-    const answer = await send(address, '/up').catch(() => null);
-    if (answer?.status === 200) return address;
-    if (performance.now() > deadline) throw new Error(`nothing answers at ${address}`);
-  }
 }
 
 /** Processor time of processes with all their threads, in µs. */

@@ -8,7 +8,6 @@
  *
  *     npm run bench:page -- [--rounds N] [--seconds S]
  */
-import { readFileSync } from 'node:fs';
 import { type ClientRequest, request } from 'node:http';
 import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -18,11 +17,10 @@ import { connectionTo } from '../test/support/http.ts';
 import type { Cleanup } from '../test/support/processes.ts';
 import { startProgram, type TestProgram } from '../test/support/program.ts';
 import { fastClients } from './slow-load.ts';
+import { cpuSeconds } from './process-tree.ts';
 
 const PAGES = 10;
 const CLIENTS = 16;
-/** Clock ticks of /proc in a second (proc_pid_stat(5)): always 100 on Linux for x86 and arm. */
-const TICKS = 100;
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '8' }, seconds: { type: 'string', default: '5' } },
@@ -36,15 +34,6 @@ interface Sample {
   /** Of the manager, ms per second. */
   manager: number;
   rate: number;
-}
-
-/** Processor time of these processes so far, in seconds. */
-function cpuOf(pids: number[]): number {
-  const ticks = pids.map((pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return Number(fields[11]) + Number(fields[12]);
-  });
-  return ticks.reduce((a, b) => a + b, 0) / TICKS;
 }
 
 function openPages(program: TestProgram, count: number): { received: () => number; close: () => void } {
@@ -65,11 +54,11 @@ async function sample(program: TestProgram, pages: number): Promise<Sample> {
   const watched = openPages(program, pages);
   try {
     const [workers, manager] = [program.pids('worker'), program.pids('manager')];
-    const before = [cpuOf(workers), cpuOf(manager)] as const;
+    const before = [cpuSeconds(workers), cpuSeconds(manager)] as const;
     const begun = performance.now();
     const { rate } = await fastClients(program.proxy, CLIENTS, ms);
     const seconds = (performance.now() - begun) / 1_000;
-    const spent = [cpuOf(workers) - before[0], cpuOf(manager) - before[1]] as const;
+    const spent = [cpuSeconds(workers) - before[0], cpuSeconds(manager) - before[1]] as const;
     if (pages > 0 && watched.received() === 0) throw new Error('the pages were sent nothing');
     return { perRequest: (spent[0] * 1e6) / (rate * seconds), manager: (spent[1] * 1_000) / seconds, rate };
   } finally {

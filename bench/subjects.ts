@@ -141,7 +141,8 @@ async function startPeer(peer: Peer, cleanup: Cleanup, { app, tls, workers }: Se
   return { target, pids: () => descendantsOf(pid).map((each) => each.pid) };
 }
 
-async function untilAnswers(target: Target): Promise<void> {
+/** Resolves once an application answers. Rejects after START_LIMIT. */
+export async function untilAnswers(target: Target): Promise<void> {
   const deadline = performance.now() + START_LIMIT;
   for (;;) {
     try {

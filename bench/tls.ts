@@ -6,7 +6,7 @@
  *     npm run bench:tls -- [--rounds N] [--seconds S]
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,11 +18,10 @@ import { freePort } from '../test/support/free-port.ts';
 import { connectionTo, send } from '../test/support/http.ts';
 import { type Cleanup, descendantsOf, killIfThere, spawnForTest } from '../test/support/processes.ts';
 import { startProgram } from '../test/support/program.ts';
+import { cpuSeconds } from './process-tree.ts';
 
 const HOST = 'bench.example';
 const APP = join(import.meta.dirname, 'tls-app.ts');
-/** `getconf CLK_TCK` on Linux. */
-const TICK_MS = 10;
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' } },
@@ -131,14 +130,8 @@ async function untilAnswers({ name, port }: Front): Promise<void> {
 
 /** In ms: of a front and everything below it but the application. */
 function cpuTime(pid: number): number {
-  let ticks = 0;
-  for (const each of descendantsOf(pid)) {
-    if (each.command.includes(APP)) continue;
-    const [, rest = ''] = readFileSync(`/proc/${each.pid}/stat`, 'latin1').split(/\) (?=\S )/);
-    const fields = rest.split(' ');
-    ticks += Number(fields[11]) + Number(fields[12]);
-  }
-  return ticks * TICK_MS;
+  const pids = descendantsOf(pid).flatMap((each) => (each.command.includes(APP) ? [] : [each.pid]));
+  return cpuSeconds(pids) * 1_000;
 }
 
 interface Sample {

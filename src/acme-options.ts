@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import type { Option } from 'commander';
 import { option } from './option.ts';
+import { parseList } from './units.ts';
 
 /** What the command line says about certificates that are to be had by ACME (RFC 8555). */
 export interface AcmeConfig {
@@ -53,7 +54,7 @@ export function acmeConfig(raw: RawAcme): AcmeConfig {
 }
 
 function parseDomains(text: string): string[] {
-  const named = text.split(',').flatMap((part) => (part.trim() === '' ? [] : [parseDomain(part.trim())]));
+  const named = parseList(text).map(parseDomain);
   const domains = [...new Set(named)];
   if (domains.length === 0) throw new RangeError('expected at least one domain name');
   if (domains.length > MAX_DOMAINS) throw new RangeError(`expected at most ${MAX_DOMAINS} names for one certificate`);

@@ -5,6 +5,7 @@ import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
 import type { Certificate, CertificateInfo, TlsMaterial } from './messages.ts';
 import type { TlsConfig } from './tls-options.ts';
+import { isoTime } from './units.ts';
 
 /** How often (ms) the files are looked at. */
 const WATCH_INTERVAL = 2_000;
@@ -168,9 +169,10 @@ export class TlsKeeper {
     for (const { info } of this.#fromFiles) {
       const { source: file, notBefore, notAfter } = info;
       const left = notAfter - now;
-      if (left < 0) this.#log.warn({ file, notAfter: iso(notAfter) }, 'a certificate has expired');
-      else if (left < LAST_DAYS) this.#log.warn({ file, notAfter: iso(notAfter) }, 'a certificate is about to expire');
-      if (now < notBefore) this.#log.warn({ file, notBefore: iso(notBefore) }, 'a certificate is not valid yet');
+      if (left < 0) this.#log.warn({ file, notAfter: isoTime(notAfter) }, 'a certificate has expired');
+      else if (left < LAST_DAYS)
+        this.#log.warn({ file, notAfter: isoTime(notAfter) }, 'a certificate is about to expire');
+      if (now < notBefore) this.#log.warn({ file, notBefore: isoTime(notBefore) }, 'a certificate is not valid yet');
     }
   }
 
@@ -183,8 +185,4 @@ export class TlsKeeper {
     this.#events?.onMaterial(this.material);
     this.#events?.onCertificates(this.infos);
   }
-}
-
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }

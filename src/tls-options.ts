@@ -1,7 +1,7 @@
 import type { Option } from 'commander';
 import type { AcmeConfig } from './acme-options.ts';
 import { option, UsageError } from './option.ts';
-import { parseDuration } from './units.ts';
+import { parseDuration, parseList } from './units.ts';
 
 /** What the command line says about TLS. */
 export interface TlsConfig {
@@ -34,15 +34,8 @@ export function tlsOptions(): Option[] {
 function repeatable(flags: string, description: string): Option {
   return option(flags, description).argParser((text: string, before: string[] | undefined) => [
     ...(before ?? []),
-    ...listOf(text),
+    ...parseList(text),
   ]);
-}
-
-function listOf(text: string): string[] {
-  return text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
 }
 
 /** RFC 6797 section 6.1; `preload` is what browsers' lists ask for. */
@@ -59,7 +52,7 @@ function parseHsts(text: string): string {
 }
 
 function parsePaths(text: string): string[] {
-  const paths = listOf(text);
+  const paths = parseList(text);
   for (const path of paths) {
     if (!/^\/[\x21\x22\x24-\x3e\x40-\x7e]*$/.test(path)) throw new RangeError(`${path} is not a path such as /up`);
   }

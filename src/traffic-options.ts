@@ -7,7 +7,7 @@ import { parseMediaRange } from './media-types.ts';
 import type { Coding, WorkerConfig } from './messages.ts';
 import { option } from './option.ts';
 import type { TlsConfig } from './tls-options.ts';
-import { parseDuration, parseSize, parseWhole } from './units.ts';
+import { parseDuration, parseList, parseSize, parseWhole } from './units.ts';
 
 /** What the command line says about the traffic of clients. Durations are in ms, sizes in bytes. */
 export interface TrafficConfig {
@@ -79,7 +79,7 @@ export function trafficOptions(): Option[] {
     option(
       '--compress-types <type,...>',
       'media types that are compressed (default: text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts)',
-      (text) => listOf(text).map((range) => parseMediaRange(range)),
+      (text) => parseList(text).map((range) => parseMediaRange(range)),
     ),
     option('--trusted-proxies <cidr,...>', 'peers whose X-Forwarded-* are believed', parseCidrList),
     option('--host <name,...>', 'host names that are served, others get 421 (default: all)', parseHosts),
@@ -122,16 +122,9 @@ function parseDirectory(text: string): string {
   return text;
 }
 
-function listOf(text: string): string[] {
-  return text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-}
-
 function parseCodings(text: string): Coding[] {
   if (text.trim().toLowerCase() === 'none') return [];
-  const names = listOf(text.toLowerCase());
+  const names = parseList(text.toLowerCase());
   if (names.length === 0) throw new RangeError(`expected ${CODINGS.join()} or none`);
   return [...new Set(names)].map((name) => {
     const coding = CODINGS.find((known) => known === name);
@@ -141,13 +134,13 @@ function parseCodings(text: string): Coding[] {
 }
 
 function parseCidrList(text: string): string[] {
-  const list = listOf(text);
+  const list = parseList(text);
   for (const cidr of list) parseCidr(cidr);
   return list;
 }
 
 function parseHosts(text: string): string[] {
-  const list = listOf(text).map((host) => host.toLowerCase());
+  const list = parseList(text).map((host) => host.toLowerCase());
   for (const host of list) {
     if (!/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/.test(host)) throw new RangeError(`${host} is not a host name`);
   }

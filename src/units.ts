@@ -23,6 +23,14 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * BYTES[(match[2] ?? 'B') as keyof typeof BYTES]);
 }
 
+/** The elements of a comma-separated list, without blanks around them; empty ones are left out. */
+export function parseList(text: string): string[] {
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+}
+
 /** Reads a whole number in a range. Throws a RangeError that says what is expected. */
 export function parseWhole(text: string, min: number, max: number): number {
   const value = Number(text);
@@ -62,4 +70,9 @@ export function formatHostPort(host: string, port: number): string {
 /** Whether only this machine can reach a listener there. */
 export function isLocal(address: ListenAddress): boolean {
   return address.kind === 'unix' || address.host === '::1' || address.host.startsWith('127.');
+}
+
+/** ISO 8601 of a time in ms since the epoch. */
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
 }

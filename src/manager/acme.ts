@@ -9,6 +9,7 @@ import { LONGEST_WAIT, renewalTime, retryDelay } from './acme-schedule.ts';
 import { pause } from './health.ts';
 import type { StateCopies } from './state-copies.ts';
 import type { ConfigStore } from './store.ts';
+import { isoTime } from '../units.ts';
 
 const COPY = 'acme-certificate.json';
 
@@ -140,10 +141,10 @@ export class Acme {
       Domains: this.#options.domains,
       Directory: this.#options.directory,
       State: this.#state,
-      NotAfter: this.#served && iso(this.#served.notAfter),
+      NotAfter: this.#served && isoTime(this.#served.notAfter),
       LastTry: this.#attempt?.At ?? null,
       LastError: this.#problem ?? this.#attempt?.Error ?? null,
-      NextTry: this.#nextTry === null ? null : iso(this.#nextTry),
+      NextTry: this.#nextTry === null ? null : isoTime(this.#nextTry),
     };
   }
 
@@ -250,14 +251,14 @@ export class Acme {
   #serve(certificate: Obtained): void {
     this.#served = certificate;
     const { domains, notAfter, cert, key } = certificate;
-    this.#log.info({ domains, notAfter: iso(notAfter) }, 'a certificate by ACME is in service');
+    this.#log.info({ domains, notAfter: isoTime(notAfter) }, 'a certificate by ACME is in service');
     this.#options.onCertificates([{ source: 'acme', cert, key }]);
   }
 
   async #order(stored: CertificateObject, lease: HeldLease): Promise<void> {
     const { domains, directory } = this.#options;
     this.#state = 'ordering';
-    const at = iso(Date.now());
+    const at = isoTime(Date.now());
     this.#log.info({ domains, directory }, 'ordering a certificate');
     try {
       const signal = AbortSignal.any([this.#stopping.signal, lease.signal]);
@@ -276,15 +277,11 @@ export class Acme {
     const asked = error instanceof AcmeError ? error.retryAfter : 0;
     this.#state = 'failed';
     this.#nextTry = Date.now() + retryDelay(failures, Math.random(), asked);
-    const attempt = { At: at, Error: messageOf(error), Failures: failures, NextTry: iso(this.#nextTry) };
+    const attempt = { At: at, Error: messageOf(error), Failures: failures, NextTry: isoTime(this.#nextTry) };
     const { domains, directory } = this.#options;
-    const notAfter = this.#served && iso(this.#served.notAfter);
+    const notAfter = this.#served && isoTime(this.#served.notAfter);
     const details = { domains, directory, why: messageOf(error), notAfter, nextTry: attempt.NextTry };
     this.#log.error(details, 'no certificate by ACME: what is served stays as it is');
     return attempt;
   }
-}
-
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }

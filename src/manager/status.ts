@@ -8,7 +8,7 @@ import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
-import { formatHostPort } from '../units.ts';
+import { formatHostPort, isoTime } from '../units.ts';
 import type { CertificateInfo, ConnectionStates, Deaths, TargetStats, WorkerInfo, WorkerStats } from '../messages.ts';
 
 /** One container in `/status`. Times are ISO 8601. */
@@ -151,7 +151,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     DockerState: runtime.problem ?? 'Ok',
     App: app,
     Version: about.version,
-    StartedAt: iso(about.startedAt),
+    StartedAt: isoTime(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
     Acme: about.acme(),
@@ -179,7 +179,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Processes: { Primary: processStatus(primary), Manager: processStatus(manager), Workers: processStatus(totals) },
     Deaths: { Workers: deaths.workers, Managers: deaths.managers },
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
-      return { Id: id, Pid: pid, State: state, StartedAt: iso(startedAt) };
+      return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
     Peers: [],
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
@@ -188,7 +188,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
 }
 
 function launchStatus({ hash, revision, by, startedAt, phase, step, probes }: Launch): LaunchStatus {
-  const at = iso(startedAt);
+  const at = isoTime(startedAt);
   return { Hash: hash, Revision: revision, By: by, StartedAt: at, Phase: phase, Step: step, Probes: probes };
 }
 
@@ -218,9 +218,9 @@ export function containerStatus(container: Container, totals: Pick<WorkerStats, 
     Upgraded: counts.upgraded,
     Requests: counts.requests,
     StartedAt: container.startedAt,
-    SwitchedAt: container.switchedAt === null ? null : iso(container.switchedAt),
-    DrainSince: container.drain && iso(container.drain.since),
-    DrainDeadline: container.drain && iso(container.drain.deadline),
+    SwitchedAt: container.switchedAt === null ? null : isoTime(container.switchedAt),
+    DrainSince: container.drain && isoTime(container.drain.since),
+    DrainDeadline: container.drain && isoTime(container.drain.deadline),
     StatusCodes: counts.statusCodes,
     Latency: summarize(counts.latency),
   };
@@ -239,8 +239,8 @@ function certificateStatus(info: CertificateInfo, now: number): CertificateStatu
     Names: names,
     Source: source,
     Issuer: issuer,
-    NotBefore: known ? iso(notBefore) : null,
-    NotAfter: known ? iso(notAfter) : null,
+    NotBefore: known ? isoTime(notBefore) : null,
+    NotAfter: known ? isoTime(notAfter) : null,
     DaysLeft: known ? Math.floor((notAfter - now) / DAY) : null,
     Problem: problem ?? (known ? validityProblem(notBefore, notAfter, now) : null),
   };
@@ -249,8 +249,4 @@ function certificateStatus(info: CertificateInfo, now: number): CertificateStatu
 function validityProblem(notBefore: number, notAfter: number, now: number): string | null {
   if (now > notAfter) return 'it has expired';
   return now < notBefore ? 'it is not valid yet' : null;
-}
-
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }

@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
+import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
+import { formatHostPort } from '../units.ts';
 import type { Trace } from './trace.ts';
 
 /** Header or trailer fields in the order of the wire: name, value, name, value, … as Latin-1 text. */
@@ -29,6 +31,16 @@ export interface Client {
   /** Where it connected to, as `host:port`; null behind a unix socket. */
   readonly localAddress: string | null;
   readonly scheme: 'http' | 'https';
+}
+
+/** Who is at the other end of a socket. `address` is its own, without an IPv4-mapped prefix; null behind a unix socket. */
+export function clientOf(socket: Socket, address: string | null, scheme: Client['scheme']): Client {
+  const { localAddress, localPort } = socket;
+  return {
+    address,
+    localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
+    scheme,
+  };
 }
 
 /** Receives a request's body. */

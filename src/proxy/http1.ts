@@ -1,9 +1,7 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
-import { unmapped } from '../cidr.ts';
 import type { ConnectionStates, WorkerTimeouts } from '../messages.ts';
-import { formatHostPort } from '../units.ts';
-import type { Client, Exchange } from './exchange.ts';
+import { type Client, clientOf, type Exchange } from './exchange.ts';
 import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';
 import type { Watched } from './sweeper.ts';
 import { type Http1Head, MAX_HEAD_BYTES, MAX_TARGET_BYTES, parseHead } from './http1-head.ts';
@@ -94,12 +92,7 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
     this.#socket = socket;
     this.#accepted = accepted;
     this.#host = host;
-    const { localAddress, localPort } = socket;
-    this.client = {
-      address,
-      localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
-      scheme,
-    };
+    this.client = clientOf(socket, address, scheme);
     this.#deadline = performance.now() + host.timeouts.header;
     host.onState(null, 'new');
     socket.on('data', this.#onData);

@@ -1,8 +1,6 @@
 import type { Socket } from 'node:net';
-import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
-import { formatHostPort } from '../units.ts';
-import type { Client, Exchange } from './exchange.ts';
+import { type Client, clientOf, type Exchange } from './exchange.ts';
 import type { ClientConnection, ClientTimeouts, ConnectionState } from './http1.ts';
 import { MAX_HEAD_BYTES } from './http1-head.ts';
 import type { ReceivedFields } from './http2-blocks.ts';
@@ -80,12 +78,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http2Host) {
     this.#socket = socket;
     this.#host = host;
-    const { localAddress, localPort } = socket;
-    this.client = {
-      address,
-      localAddress: localAddress === undefined ? null : formatHostPort(unmapped(localAddress), localPort ?? 0),
-      scheme,
-    };
+    this.client = clientOf(socket, address, scheme);
     this.#deadline = performance.now() + host.timeouts.header;
     this.#sender = new Http2Sender(
       socket,

@@ -9,7 +9,7 @@ import { chunked, Random, seedOfRun } from '../proxy/support/random.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { deploy, statusOf, until, untilQuiet } from '../support/deployments.ts';
 import { Load } from '../support/load.ts';
-import { openFilesOf } from '../support/processes.ts';
+import { openKindsOf } from '../support/processes.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 
 /*
@@ -140,16 +140,6 @@ async function unrest(program: TestProgram, hashes: string[], seed: number): Pro
   return counts;
 }
 
-/** What a worker has open when nobody is connected, by kind. */
-function openKinds(pid: number): Record<string, number> {
-  const kinds: Record<string, number> = {};
-  for (const name of openFilesOf(pid).sort()) {
-    const kind = name.replace(/\[\d+\]$/, '');
-    kinds[kind] = (kinds[kind] ?? 0) + 1;
-  }
-  return kinds;
-}
-
 async function setUp(t: TestContext, spool: string): Promise<{ program: TestProgram; shop: Workshop }> {
   const shop = workshop(t);
   const options = ['--buffer-memory', '64KiB', '--buffer-memory-total', '1MiB', '--spool-dir', spool];
@@ -172,7 +162,7 @@ test(`nothing is left over after ${SECONDS} s of aborts on both sides, switches 
   await first.stop();
   const { HeapSize } = await untilQuiet(program);
   const roles = program.processes().map(({ role }) => role);
-  const open = openKinds(program.pids('worker')[0] ?? 0);
+  const open = openKindsOf(program.pids('worker')[0] ?? 0);
 
   const seed = seedOfRun();
   t.diagnostic(`PROPERTY_SEED=${seed}`);
@@ -191,7 +181,7 @@ test(`nothing is left over after ${SECONDS} s of aborts on both sides, switches 
     const { 'socket:': sockets = 0, ...others } = open;
     // One that has not yet asked a container as often keeps fewer connections to it.
     const now = await until(
-      async () => Promise.resolve(openKinds(pid)),
+      async () => Promise.resolve(openKindsOf(pid)),
       ({ 'socket:': its = 0, ...rest }) => its <= sockets && JSON.stringify(rest) === JSON.stringify(others),
     );
     t.diagnostic(JSON.stringify(now));

@@ -4,9 +4,10 @@ import { once } from 'node:events';
 import type * as http from 'node:http';
 import * as net from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { openFilesOf } from '../support/processes.ts';
+import { openKindsOf } from '../support/processes.ts';
 import { digest, testData } from './support/data.ts';
-import { chunked, Random, seedOfRun } from './support/random.ts';
+import { runCases } from './support/cases.ts';
+import { chunked, type Random } from './support/random.ts';
 import { type Answer, readAnswers } from './support/answers.ts';
 import { Upstream } from './support/upstream.ts';
 import { TestWorker } from './support/worker.ts';
@@ -19,11 +20,7 @@ import { TestWorker } from './support/worker.ts';
 const BODY_MEMORY = 16_384;
 const TOTAL_MEMORY = 40_960;
 const MAX_BODY = 150_000;
-const CASES = 2_500;
-const LIMIT_MS = 14_000;
-const LINES = 8;
-/** No case takes so long unless it hangs (ms). */
-const CASE_LIMIT_MS = 20_000;
+const LIMITS = { cases: 2_500, time: 14_000, lines: 8 };
 
 const BORDERS = [4_096, BODY_MEMORY, TOTAL_MEMORY, 65_536, MAX_BODY];
 const SIZES = [0, 1, 2, ...BORDERS.flatMap((border) => [border - 1, border, border + 1])];
@@ -181,24 +178,14 @@ function pauseFor(socket: net.Socket, ms: number): void {
   setTimeout(() => socket.resume(), ms);
 }
 
-/** How many of each kind of file a process has open. */
-function openKinds(pid: number): Record<string, number> {
-  const kinds: Record<string, number> = {};
-  for (const name of openFilesOf(pid)) {
-    const kind = name.replace(/\[\d+\]$/, '');
-    kinds[kind] = (kinds[kind] ?? 0) + 1;
-  }
-  return kinds;
-}
-
 test('bodies of every size, cut anywhere and given up by either side anywhere, arrive exactly or not at all', async (t) => {
   const upstream = await Upstream.start(t, application);
   const flags = [
     ...[`--buffer-memory=${BODY_MEMORY}`, `--buffer-memory-total=${TOTAL_MEMORY}`, `--max-body=${MAX_BODY}`],
   ];
   const worker = await TestWorker.start(t, { route: { active: upstream.target }, flags });
-  const before = openKinds(worker.process.pid ?? 0);
-  const counts = await runCases(worker.port);
+  const before = openKindsOf(worker.process.pid ?? 0);
+  const counts = await runCases(LIMITS, async (random) => oneCase(worker.port, random));
   t.diagnostic(JSON.stringify(counts));
 
   await upstream.stop();
@@ -209,43 +196,9 @@ test('bodies of every size, cut anywhere and given up by either side anywhere, a
   assert.doesNotMatch(worker.output, /"level":"(?:error|fatal)"/);
 });
 
-/** Runs cases side by side until there were enough of them or time is up; returns how often each kind occurred. */
-async function runCases(port: number): Promise<Record<string, number>> {
-  const seed = seedOfRun();
-  const only = process.env['PROPERTY_CASE'];
-  const counts: Record<string, number> = {};
-  const end = performance.now() + LIMIT_MS;
-  let next = only === undefined ? 0 : Number(only);
-  const last = only === undefined ? CASES - 1 : next;
-  const line = async () => {
-    while (next <= last && performance.now() < end) {
-      const number = next++;
-      try {
-        const kind = await withLimit(oneCase(port, new Random(seed + number * 7_919)));
-        counts[kind] = (counts[kind] ?? 0) + 1;
-      } catch (cause) {
-        next = Infinity;
-        throw new Error(`failed with PROPERTY_SEED=${seed} PROPERTY_CASE=${number}`, { cause });
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: LINES }, line));
-  return counts;
-}
-
-async function withLimit<T>(work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error('it hangs')), CASE_LIMIT_MS);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** Sockets to the application are closed a moment after it is gone. */
 async function untilSame(t: TestContext, worker: TestWorker, before: Record<string, number>): Promise<void> {
-  const now = () => openKinds(worker.process.pid ?? 0);
+  const now = () => openKindsOf(worker.process.pid ?? 0);
   for (let i = 0; i < 10 && JSON.stringify(now()) !== JSON.stringify(before); i++) await worker.message('stats');
   t.diagnostic(`open: ${JSON.stringify(now())}`);
   assert.deepEqual(now(), before);

@@ -114,3 +114,13 @@ export function openFilesOf(pid: number): string[] {
     }
   });
 }
+
+/** How many files of each kind a process has open. */
+export function openKindsOf(pid: number): Record<string, number> {
+  const kinds: Record<string, number> = {};
+  for (const name of openFilesOf(pid).sort()) {
+    const kind = name.replace(/\[\d+\]$/, '');
+    kinds[kind] = (kinds[kind] ?? 0) + 1;
+  }
+  return kinds;
+}
