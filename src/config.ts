@@ -5,6 +5,7 @@ import { Command, CommanderError, type Option } from 'commander';
 import type { AccessLogTarget } from './access-log-file.ts';
 import { type AcmeConfig, acmeConfig, acmeOptions, type RawAcme } from './acme-options.ts';
 import { option, UsageError } from './option.ts';
+import { type PeerConfig, peerConfig, peerOptions, type RawPeers } from './peer-options.ts';
 import { type RawTls, type TlsConfig, tlsConfig, tlsOptions } from './tls-options.ts';
 import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } from './traffic-options.ts';
 import {
@@ -19,7 +20,7 @@ import {
 export { UsageError };
 
 /** Everything that the command line and the environment say. Durations are in ms, sizes in bytes. */
-export interface Config extends TrafficConfig, TlsConfig, AcmeConfig {
+export interface Config extends TrafficConfig, TlsConfig, AcmeConfig, PeerConfig {
   bucket: string;
   prefix: string;
   app: string;
@@ -91,6 +92,7 @@ export function options(): Option[] {
     ),
     ...trafficOptions(),
     ...acmeOptions(),
+    ...peerOptions(),
     option(
       '--access-log <file>',
       'a JSON line for each request to a file, to stdout or nowhere (off); reopened on SIGHUP',
@@ -125,7 +127,7 @@ function parseSwitch(text: string): boolean {
   return text === 'on';
 }
 
-interface RawOptions extends RawTraffic, RawTls, RawAcme {
+interface RawOptions extends RawTraffic, RawTls, RawAcme, RawPeers {
   proxy: ListenAddress;
   tls: ListenAddress;
   api?: ListenAddress;
@@ -202,6 +204,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     launchTimeout: raw.launchTimeout,
     ...trafficConfig(raw),
     ...acmeConfig(raw),
+    ...peerConfig(raw),
     accessLog: raw.accessLog,
     logQuery: raw.logQuery,
     s3Endpoint: raw.s3Endpoint ?? null,

@@ -32,7 +32,17 @@ const CATALOGUE = {
     message: 'The application gave an answer that is not valid HTTP.',
     retryable: false,
   },
+  upstream_bad_gateway: {
+    status: 502,
+    message: 'The application answered that it can not work.',
+    retryable: false,
+  },
   no_active_container: { status: 503, message: 'No version of the application is in service.', retryable: true },
+  fallback_refused: {
+    status: 503,
+    message: 'Another machine passed this request on, too late or for a second time.',
+    retryable: true,
+  },
   buffers_full: { status: 503, message: 'There is no room for the request body at the moment.', retryable: true },
   upstream_connect_timeout: {
     status: 504,

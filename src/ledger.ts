@@ -1,4 +1,4 @@
-import type { SinceSwitch, TargetStats, WorkerStats } from './messages.ts';
+import type { PeerStats, SinceSwitch, TargetStats, WorkerStats } from './messages.ts';
 
 /** So many containers are remembered beyond the life of the workers that served them. */
 const MAX_TARGETS = 32;
@@ -27,6 +27,9 @@ export const NO_STATS: Readonly<WorkerStats> = {
   upstream: { requests: 0, seconds: 0, latency: {} },
   errors: {},
   retries: 0,
+  fallbacks: {},
+  markers: {},
+  peers: [],
   accessLog: { lines: 0, lost: 0 },
   sinceSwitch: { activeSince: null, requests: 0, seconds: 0 },
   buffers: { memoryBytes: 0, spoolBytes: 0, spoolFiles: 0 },
@@ -77,10 +80,10 @@ export class Ledger {
   }
 
   #absorb(stats: WorkerStats): void {
-    const { states, buffers, heapUsed, residentBytes } = NO_STATS;
+    const { states, buffers, heapUsed, residentBytes, peers } = NO_STATS;
     const targets = stats.targets.map((target) => ({ ...target, inFlight: 0, upgraded: 0 }));
     const connectionsClosed = stats.connectionsAccepted;
-    const ended = { ...stats, targets, states, buffers, heapUsed, residentBytes, connectionsClosed };
+    const ended = { ...stats, targets, states, buffers, heapUsed, residentBytes, peers, connectionsClosed };
     this.#ended = addStats(this.#ended, ended);
     this.#ended.targets.splice(0, this.#ended.targets.length - MAX_TARGETS);
     this.#endedSince = [...this.#endedSince, stats.sinceSwitch].slice(-MAX_SWITCHES);
@@ -127,6 +130,9 @@ function addStats(a: WorkerStats, b: WorkerStats): WorkerStats {
     },
     errors: addCounts(a.errors, b.errors),
     retries: a.retries + b.retries,
+    fallbacks: addCounts(a.fallbacks, b.fallbacks),
+    markers: addCounts(a.markers, b.markers),
+    peers: addPeers(a.peers, b.peers),
     accessLog: { lines: a.accessLog.lines + b.accessLog.lines, lost: a.accessLog.lost + b.accessLog.lost },
     sinceSwitch: NO_STATS.sinceSwitch,
     buffers: {
@@ -160,6 +166,30 @@ function addTarget(a: TargetStats, b: TargetStats): TargetStats {
     seconds: a.seconds + b.seconds,
     latency: addCounts(a.latency, b.latency),
     statusCodes: addCounts(a.statusCodes, b.statusCodes),
+  };
+}
+
+/** From bad to good: what one worker has found out of a peer, the others will find out too. */
+const PEER_STATES: readonly PeerStats['state'][] = ['unhealthy', 'open', 'half-open', 'healthy'];
+
+function addPeers(a: PeerStats[], b: PeerStats[]): PeerStats[] {
+  const sum = new Map(a.map((peer) => [peer.url, peer]));
+  for (const peer of b) {
+    const before = sum.get(peer.url);
+    sum.set(peer.url, before === undefined ? peer : addPeer(before, peer));
+  }
+  return [...sum.values()];
+}
+
+function addPeer(a: PeerStats, b: PeerStats): PeerStats {
+  const last = (b.lastErrorAt ?? 0) > (a.lastErrorAt ?? 0) ? b : a;
+  return {
+    url: a.url,
+    machine: a.machine ?? b.machine,
+    state: PEER_STATES.find((state) => state === a.state || state === b.state) ?? a.state,
+    inFlight: a.inFlight + b.inFlight,
+    lastError: last.lastError,
+    lastErrorAt: last.lastErrorAt,
   };
 }
 

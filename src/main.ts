@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { CertificateError } from './certificates.ts';
 import { parseCommandLine, UsageError } from './config.ts';
 import { messageOf } from './errors.ts';
+import { PeerFileError } from './peer-keeper.ts';
 import { preflight, PreflightError } from './preflight.ts';
 import { Primary } from './primary.ts';
 import { ListenError } from './sockets.ts';
@@ -11,7 +12,7 @@ interface PackageJson {
 }
 
 /** Their messages are meant for people. */
-const FORESEEN = [UsageError, PreflightError, CertificateError, ListenError];
+const FORESEEN = [UsageError, PreflightError, PeerFileError, CertificateError, ListenError];
 
 function isForeseen(error: unknown): error is Error {
   return FORESEEN.some((kind) => error instanceof kind);

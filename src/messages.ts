@@ -109,6 +109,12 @@ export interface WorkerStats extends ProcessUse {
   errors: Record<string, number>;
   /** Requests that were sent to a container once more. */
   retries: number;
+  /** By kind, as JSON of FallbackKind. */
+  fallbacks: Record<string, number>;
+  /** Requests that came with a peer's marker, by what it was worth: `trusted`, `forged`, `stale`, `replayed`. */
+  markers: Record<string, number>;
+  /** At the moment. */
+  peers: PeerStats[];
   /** Lines of the access log that were written, and that were dropped because nobody took them in time. */
   accessLog: { lines: number; lost: number };
   sinceSwitch: SinceSwitch;
@@ -221,7 +227,51 @@ export interface CertificateInfo {
   problem: string | null;
 }
 
-/** What a worker must know: but for TLS keys nothing that is worth stealing. */
+/** What machines that fall back to one another share. */
+export interface PeerMaterial {
+  /** In base64: whoever has it is believed about clients. */
+  secret: string;
+  /** PEM text: authorities beside the system's. */
+  ca: string | null;
+}
+
+/** Other machines, as a worker is to use them. */
+export interface WorkerPeers {
+  /** Origins. */
+  urls: string[];
+  /** A name whose addresses are further peers, and the port there. */
+  dns: { name: string; port: number } | null;
+  /** Statuses of the container that count as failures. */
+  fallbackOn: number[];
+  debugHeaders: boolean;
+  /** How many workers share what this machine may do. */
+  workers: number;
+}
+
+/** A peer as one worker sees it. */
+export interface PeerStats {
+  /** Origin. */
+  url: string;
+  /** Its id, once it has proved that it knows the secret. */
+  machine: string | null;
+  state: 'healthy' | 'half-open' | 'open' | 'unhealthy';
+  inFlight: number;
+  lastError: string | null;
+  /** In ms since the epoch. */
+  lastErrorAt: number | null;
+}
+
+/** A request that was to be answered by a peer. Written as JSON it is a key of counts. */
+export interface FallbackKind {
+  /** Origin; empty when none was found. */
+  peer: string;
+  /** Why this machine could not: an error code, or `status_502`. */
+  reason: string;
+  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
+  outcome: string;
+}
+
+/** What a worker must know: but for TLS keys and the secret of peers nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
   slot: number;
@@ -245,6 +295,10 @@ export interface WorkerConfig {
   accessLog: { fd: number; query: boolean } | null;
   compression: WorkerCompression;
   timeouts: WorkerTimeouts;
+  /** Null: requests do not fall back. */
+  peers: WorkerPeers | null;
+  /** Null: no machine is trusted. */
+  peerMaterial: PeerMaterial | null;
 }
 
 /** From the primary to a worker. */
@@ -256,6 +310,10 @@ export type ToWorker =
   | { type: 'cut'; id: string }
   /** For handshakes from now on. */
   | { type: 'tls'; material: TlsMaterial }
+  /** From now on. */
+  | { type: 'peerMaterial'; material: PeerMaterial }
+  /** To its `nonce`: whether no worker of this machine has taken it before. */
+  | { type: 'nonce'; nonce: string; fresh: boolean }
   /** To its `challenge`: the key authorization (RFC 8555 section 8.1), or null when there is no such challenge. */
   | { type: 'challenge'; token: string; answer: string | null }
   /**
@@ -272,6 +330,8 @@ export type FromWorker =
   | { type: 'stats'; stats: WorkerStats }
   /** An ACME server asks for the answer to this; who asks may be anybody. */
   | { type: 'challenge'; token: string }
+  /** A peer's request carries this nonce, which is to be remembered until then (ms since the epoch). */
+  | { type: 'nonce'; nonce: string; until: number }
   /** It has stopped accepting and only finishes what runs. */
   | { type: 'retiring' };
 

@@ -11,10 +11,10 @@ export class UsageError extends Error {
 }
 
 /** Lets commander say which option a bad value was given for. */
-function by<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
+function by<T>(parse: (text: string, before: T | undefined) => T): (text: string, before: T | undefined) => T {
+  return (text, before) => {
     try {
-      return parse(text);
+      return parse(text, before);
     } catch (error) {
       throw new InvalidArgumentError(`${(error as Error).message}.`);
     }
@@ -22,12 +22,13 @@ function by<T>(parse: (text: string) => T): (text: string) => T {
 }
 
 /**
- * An option that can also be given in the environment. `shown` is how its default is written. Throws UsageError.
+ * An option that can also be given in the environment. `shown` is how its default is written. Where an option may be
+ * repeated, `parse` adds to what was given before. Throws UsageError.
  */
 export function option<T>(
   flags: string,
   description: string,
-  parse?: (text: string) => T,
+  parse?: (text: string, before: T | undefined) => T,
   fallback?: T,
   shown?: string,
 ): Option {

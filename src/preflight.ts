@@ -5,6 +5,7 @@ import { openLog } from './access-log-file.ts';
 import type { Config } from './config.ts';
 import { messageOf } from './errors.ts';
 import { parseEnvironmentFile } from './environment-file.ts';
+import { readPeerFiles } from './peer-keeper.ts';
 import { type Machine, machineIn } from './machine.ts';
 
 /** Something outside of the command line that must be mended before a start: one line. */
@@ -12,7 +13,7 @@ export class PreflightError extends Error {}
 
 /**
  * Checks what the options name before anything is started: files can be read, directories written, the user exists.
- * Throws PreflightError.
+ * Throws PreflightError and PeerFileError.
  */
 export function preflight(config: Config): { user: { uid: number; gid: number } | null; machine: Machine } {
   if (config.apiTokenFile !== null) checkTokenFile(config.apiTokenFile);
@@ -20,6 +21,7 @@ export function preflight(config: Config): { user: { uid: number; gid: number } 
     const file = config.cfg;
     attempt(`--cfg ${file}`, () => parseEnvironmentFile(readFileSync(file, 'utf8')));
   }
+  readPeerFiles(config);
   const { accessLog } = config;
   if (accessLog.kind === 'file') attempt(`--access-log ${accessLog.path}`, () => closeSync(openLog(accessLog.path)));
   writableDirectory('--state-dir', config.stateDir);

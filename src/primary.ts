@@ -6,6 +6,8 @@ import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, Wo
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import type { Machine } from './machine.ts';
+import { Nonces } from './nonces.ts';
+import { PeerKeeper } from './peer-keeper.ts';
 import { processUse } from './process-use.ts';
 import { Respawn } from './respawn.ts';
 import { bind, type BoundListener } from './sockets.ts';
@@ -46,6 +48,8 @@ export class Primary {
   readonly #version: string;
   readonly #log: Logger;
   readonly #keeper: TlsKeeper | null;
+  readonly #peers: PeerKeeper;
+  readonly #nonces = new Nonces();
   readonly #proxy: BoundListener;
   readonly #tls: BoundListener | null;
   readonly #api: BoundListener;
@@ -93,6 +97,7 @@ export class Primary {
     this.#version = version;
     this.#log = log;
     this.#keeper = keeper;
+    this.#peers = new PeerKeeper(config, log);
     this.#proxy = proxy;
     this.#tls = tls;
     this.#api = api;
@@ -103,6 +108,7 @@ export class Primary {
         accessLog: { fd: () => this.#accessLog.fd, query: config.logQuery },
         tlsFds: tls && tls.fds,
         tls: keeper && keeper.material,
+        peerMaterial: this.#peers.material,
         env: harmlessEnvironment(),
         config: { user, machine: machine.id, ...workerSettings(config, config.workers, tls && tls.address) },
         retireTimeout: config.drainTimeout,
@@ -202,6 +208,10 @@ export class Primary {
 
   #fromWorker(worker: number, message: FromWorker): void {
     if (message.type === 'challenge') this.#manager?.send({ type: 'challenge', worker, token: message.token });
+    if (message.type === 'nonce') {
+      const fresh = this.#nonces.use(message.nonce, message.until, Date.now());
+      return this.#pool.send(worker, { type: 'nonce', nonce: message.nonce, fresh });
+    }
     if (message.type !== 'stats') return;
     this.#ledger.receive(worker, message.stats);
     this.#manager?.send({ type: 'stats', worker, stats: message.stats });
@@ -236,6 +246,8 @@ export class Primary {
     this.#manager?.send({ type: 'reload' });
     // With what the files hold now, or else with what they held: new workers come in any case.
     this.#keeper?.reload();
+    const peerMaterial = this.#peers.reload();
+    if (peerMaterial !== null) this.#pool.setPeerMaterial(peerMaterial);
     this.#pool.replaceAll();
   }
 

@@ -6,6 +6,7 @@ import { parseCidr } from './cidr.ts';
 import { parseMediaRange } from './media-types.ts';
 import type { Coding, WorkerConfig } from './messages.ts';
 import { option } from './option.ts';
+import { hasPeers, type PeerConfig } from './peer-options.ts';
 import type { TlsConfig } from './tls-options.ts';
 import { parseDuration, parseList, parseSize, parseWhole } from './units.ts';
 
@@ -180,10 +181,10 @@ function portOf(address: string): number {
 
 /** What each of `workers` workers is told. `tlsAddress` is null when there is no TLS. */
 export function workerSettings(
-  config: TrafficConfig & TlsConfig & AcmeConfig,
+  config: TrafficConfig & TlsConfig & AcmeConfig & PeerConfig,
   workers: number,
   tlsAddress: string | null,
-): Omit<WorkerConfig, 'slot' | 'machine' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog'> {
+): Omit<WorkerConfig, 'slot' | 'machine' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog' | 'peerMaterial'> {
   return {
     https: {
       port: tlsAddress === null ? null : portOf(tlsAddress),
@@ -216,5 +217,14 @@ export function workerSettings(
       responseIdle: config.responseIdleTimeout,
       tunnel: config.tunnelTimeout,
     },
+    peers: hasPeers(config)
+      ? {
+          urls: config.peer,
+          dns: config.peersDns,
+          fallbackOn: config.fallbackOn,
+          debugHeaders: config.debugHeaders,
+          workers,
+        }
+      : null,
   };
 }

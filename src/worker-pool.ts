@@ -4,6 +4,7 @@ import type { Logger } from './log.ts';
 import {
   type FromWorker,
   NO_ROUTE,
+  type PeerMaterial,
   type Route,
   type TlsMaterial,
   type ToWorker,
@@ -26,8 +27,9 @@ export interface WorkerPoolOptions {
   /** As many for TLS; null when it is off. */
   tlsFds: number[] | null;
   tls: TlsMaterial | null;
+  peerMaterial: PeerMaterial | null;
   env: Record<string, string>;
-  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'accessLog'>;
+  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'accessLog' | 'peerMaterial'>;
   /** Asked for the descriptor whenever a worker is started; null: no access log. */
   accessLog: { fd: () => number | null; query: boolean };
   /** How long (ms) a worker that was replaced may finish its requests. */
@@ -74,6 +76,7 @@ export class WorkerPool {
   #lastId = 0;
   #route: Route = NO_ROUTE;
   #tls: TlsMaterial | null;
+  #peerMaterial: PeerMaterial | null;
   /** Versions below this have been reported as acknowledged by all. */
   #reported = 0;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -87,6 +90,7 @@ export class WorkerPool {
     this.#events = events;
     this.#log = log;
     this.#tls = options.tls;
+    this.#peerMaterial = options.peerMaterial;
     this.#slots = options.fds.map((fd, i) => ({
       number: i + 1,
       fds: [fd, ...(options.tlsFds?.slice(i, i + 1) ?? [])],
@@ -134,6 +138,12 @@ export class WorkerPool {
   setTls(material: TlsMaterial): void {
     this.#tls = material;
     if (this.#open) this.broadcast({ type: 'tls', material });
+  }
+
+  /** All workers, those born later too, know peers by this from now on. */
+  setPeerMaterial(material: PeerMaterial): void {
+    this.#peerMaterial = material;
+    if (this.#open) this.broadcast({ type: 'peerMaterial', material });
   }
 
   /** Sends to one worker; dropped when it is gone. */
@@ -220,6 +230,7 @@ export class WorkerPool {
       proxyFd: FIRST_INHERITED_FD,
       tlsFd: this.#options.tlsFds === null ? null : FIRST_INHERITED_FD + 1,
       tls: this.#tls,
+      peerMaterial: this.#peerMaterial,
       accessLog: worker.accessLog,
     };
     worker.acknowledged = this.#route.version;

@@ -3,22 +3,10 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
 import { workerSettings } from '../src/traffic-options.ts';
+import { type OptionCase, PEER_CASES } from './support/option-cases.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
-
-interface OptionCase {
-  key: keyof Config;
-  /** What is written, and what it means; null: the flag takes no value. */
-  value: [string | null, unknown];
-  /** Another, to tell which of two wins. */
-  other: [string, unknown];
-  /** Without the option, where that is the same on every machine. */
-  fallback?: unknown;
-  bad: string[];
-  /** An option that must be given as many values. */
-  partner?: string;
-}
 
 /** Text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts. */
 const COMPRESSED_TYPES = [
@@ -310,6 +298,7 @@ const CASES: Record<string, OptionCase> = {
     fallback: 'https://acme-v02.api.letsencrypt.org/directory',
     bad: ['http://example.com/directory', 'example.com', ''],
   },
+  ...PEER_CASES,
   '--access-log': {
     key: 'accessLog',
     value: ['/var/log/shop.log', { kind: 'file', path: '/var/log/shop.log' }],

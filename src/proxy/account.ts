@@ -72,6 +72,11 @@ export class Account {
     }
     // A tunnel has just begun.
     if (code !== null || status !== 101) this.#accessLog?.add(exchange, code, now);
+    this.leaveOut();
+  }
+
+  /** An exchange that was announced is over, and is nothing to count. */
+  leaveOut(): void {
     this.#open--;
     if (this.#open === 0) this.#onNoneOpen?.();
   }

@@ -1,6 +1,6 @@
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
-import type { FromWorker, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
+import type { FromWorker, PeerMaterial, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
 import { AccessLog, linesLost } from './access-log.ts';
 import { Account } from './account.ts';
 import { Challenges } from './challenges.ts';
@@ -9,6 +9,8 @@ import { Encoders } from './encoders.ts';
 import { type Trust, trustIn } from './headers.ts';
 import { LineWriter } from './line-writer.ts';
 import { Listener } from './listener.ts';
+import { Markers } from './markers.ts';
+import { Peers } from './peers.ts';
 import { type PipelineContext, refuse, serve } from './pipeline.ts';
 import { Router } from './router.ts';
 import { Spool } from './spool.ts';
@@ -32,6 +34,8 @@ export class DataPlane {
   readonly #spool: Spool;
   readonly #router: Router;
   readonly #challenges: Challenges | null;
+  readonly #peers: Peers | null;
+  readonly #markers: Markers;
   readonly #https: { port: number | null; plainPaths: ReadonlySet<string> };
   readonly #listener: Listener;
   #version: number;
@@ -50,6 +54,8 @@ export class DataPlane {
     this.#account = new Account(log, this.#accessLog, this.#router.tallies, route.activeSince);
     this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
     this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
+    this.#peers = this.#openPeers();
+    this.#markers = new Markers(config.peerMaterial, log, (nonce, until) => send({ type: 'nonce', nonce, until }));
     const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
@@ -66,6 +72,9 @@ export class DataPlane {
       },
       tunnelTimeout: timeouts.tunnel,
       challenges: this.#challenges,
+      peers: this.#peers,
+      markers: this.#markers,
+      machine: config.machine,
       trust,
       https: this.#https,
       hsts: config.https.hsts,
@@ -92,6 +101,7 @@ export class DataPlane {
     this.#checkSpool();
     await this.#listener.listen(this.#config.proxyFd, this.#config.tlsFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
+    this.#peers?.start();
     this.#send({ type: 'listening' });
   }
 
@@ -125,6 +135,23 @@ export class DataPlane {
     return material === null || material.certificates.length === 0 ? null : this.#config.https.port;
   }
 
+  /** For requests from now on. */
+  setPeerMaterial(material: PeerMaterial): void {
+    this.#peers?.setMaterial(material);
+    this.#markers.setMaterial(material);
+  }
+
+  /** The primary's answer to the question whether a nonce is new. */
+  answerNonce(nonce: string, fresh: boolean): void {
+    this.#markers.receive(nonce, fresh);
+  }
+
+  #openPeers(): Peers | null {
+    const { peers: config, peerMaterial: material, machine, timeouts } = this.#config;
+    if (config === null || material === null) return null;
+    return new Peers({ config, material, machine, timeouts, log: this.#log });
+  }
+
   /** The manager's answer to an ACME challenge. */
   answerChallenge(token: string, answer: string | null): void {
     this.#challenges?.receive(token, answer);
@@ -153,6 +180,7 @@ export class DataPlane {
     if (doomed.length === 0) return;
     this.#log.warn({ connections: doomed.length }, 'retire timeout: what still runs is broken off');
     this.#router.cutAll();
+    this.#peers?.cutAll();
     // Answers that were just given get the chance to leave.
     setImmediate(() => doomed.forEach((connection) => connection.destroy()));
   }
@@ -181,6 +209,9 @@ export class DataPlane {
       connectionsAccepted: this.#listener.accepted,
       connectionsClosed: this.#listener.closed,
       ...this.#account.snapshot(),
+      fallbacks: this.#peers?.counts ?? {},
+      markers: this.#markers.counts.snapshot(),
+      peers: this.#peers?.stats ?? [],
       buffers: this.#spool.use,
       ...processUse(),
     };

@@ -3,10 +3,14 @@ import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Exchange, ExchangeOwner } from './exchange.ts';
+import { Fallback, type FallbackAttempt } from './fallback.ts';
 import { interimFields, reasonPhrase, responseFields, trailerFields, upgradeFields } from './headers.ts';
 import type { StoredBody } from './request-body.ts';
+import type { Peers } from './peers.ts';
 import { type ResponseSource, UpstreamResponse } from './response-body.ts';
+import { failureOf, isConnectionLoss, isIdempotent, mayGoElsewhere, UNWANTED } from './retry-rule.ts';
 import type { Router } from './router.ts';
+import type { Tally } from './tally.ts';
 import type { Occupant, Target, UpstreamConnection } from './target.ts';
 import type { Trace } from './trace.ts';
 
@@ -23,32 +27,28 @@ export interface Upgraded {
 export type Answer = UpstreamResponse | Upgraded;
 
 /**
- * Sends a request to the container in service. Resolves when the head of the response is there. Rejects with
- * `no_active_container`, `upstream_refused`, `upstream_connect_timeout`, `upstream_broken`, `upstream_malformed`,
- * `upstream_timeout`, `drain_timeout` or `client_closed`.
+ * Sends a request to the container in service, or else to a peer. Resolves when the head of the response is there. Rejects
+ * with `no_active_container`, `upstream_refused`, `upstream_connect_timeout`, `upstream_broken`, `upstream_malformed`,
+ * `upstream_bad_gateway`, `upstream_timeout`, `drain_timeout` or `client_closed`.
  *
  * @param fields what the container gets (see headers.ts)
  * @param body released as soon as it is not needed any more
+ * @param peers null: the request may not be passed on
  */
 export function dispatch(
   exchange: Exchange,
   fields: string[],
   body: StoredBody | null,
   router: Router,
+  peers: Peers | null,
 ): Promise<Answer> {
-  return new Promise((resolve, reject) => new Dispatch(exchange, fields, body, router, resolve, reject).start());
+  return new Promise((resolve, reject) => new Dispatch(exchange, fields, body, router, peers, resolve, reject).start());
 }
 
 /** Thrown at undici before it writes: the target left service meanwhile. The request never reached it. */
 const RETARGETED = new Error('another container is in service');
 /** As before: nobody waits for the answer any more. */
 const GIVEN_UP = new Error('nobody waits for the answer');
-/** Given to undici to end a connection whose response is not valid. */
-const MALFORMED = new Error('the response is not valid HTTP');
-
-/** Methods whose requests may be sent twice (RFC 9110 section 9.2.2). */
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
-
 /**
  * How far a request has come:
  *
@@ -63,6 +63,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   readonly #exchange: Exchange;
   readonly #trace: Trace;
   readonly #router: Router;
+  readonly #peers: Peers | null;
   readonly #options: Dispatcher.DispatchOptions;
   readonly #body: StoredBody | null;
   readonly #resolve: (answer: Answer) => void;
@@ -81,6 +82,12 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Whether any byte of an answer has come. */
   #heard = false;
   #retried = false;
+  /** Once this machine could not answer it. */
+  #fallback: Fallback | null = null;
+  /** The peer that is tried now. */
+  #attempt: FallbackAttempt | null = null;
+  /** Why a response that has begun is not wanted. */
+  #unwanted: ErrorCode | null = null;
   /** When the first interim response came, by `performance.now()`. */
   #informedAt: number | null = null;
 
@@ -89,12 +96,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     fields: string[],
     body: StoredBody | null,
     router: Router,
+    peers: Peers | null,
     resolve: (answer: Answer) => void,
     reject: (error: WunderproxyError) => void,
   ) {
     this.#exchange = exchange;
     this.#trace = exchange.trace;
     this.#router = router;
+    this.#peers = peers;
     this.#resolve = resolve;
     this.#reject = reject;
     const { method, target, upgrade } = exchange.head;
@@ -108,17 +117,45 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   }
 
   #choose(): void {
+    const target = this.#router.current;
+    if (target === null) return this.#failed('no_active_container');
+    this.#send(target, this.#options, target.tally);
+  }
+
+  #send(target: Target, options: Dispatcher.DispatchOptions, tally: Tally | null): void {
     this.#phase = 'waiting';
     this.#controller = null;
     this.#written = false;
-    const target = this.#router.current;
-    if (target === null) return this.#fail('no_active_container');
     this.#target = target;
-    this.#trace.dispatch(target.tally);
+    this.#trace.dispatch(tally);
     target.claim(this);
-    this.#options.body = this.#body === null ? null : this.#body.open();
+    const body = this.#body === null ? null : this.#body.open();
     this.#connection = target.takeConnection(this.#retried);
-    this.#connection.client.dispatch(this.#options, this);
+    this.#connection.client.dispatch({ ...options, body }, this);
+  }
+
+  #sendToPeer(attempt: FallbackAttempt): void {
+    this.#attempt = attempt;
+    // It stays the container's that it was meant for.
+    this.#send(attempt.peer.target, { ...this.#options, headers: attempt.fields() }, this.#trace.tally);
+  }
+
+  /** It has failed before any answer, and nothing of it runs any more. */
+  #failed(code: ErrorCode, cause?: Error): void {
+    this.#attempt?.end(code);
+    this.#attempt = null;
+    const elsewhere = mayGoElsewhere(code, this.#exchange.head.method);
+    if (this.#peers !== null && elsewhere) {
+      this.#fallback ??= new Fallback(this.#peers, this.#exchange, this.#options.headers as string[], code, cause);
+      const next = this.#fallback.next();
+      this.#heard = false;
+      this.#retried = false;
+      this.#informedAt = null;
+      if (next !== null) return this.#sendToPeer(next);
+    }
+    // What a peer may have carried out must not look as if it had never begun.
+    const told = elsewhere && this.#fallback !== null ? this.#fallback.local : { code, cause };
+    this.#fail(told.code, told.cause);
   }
 
   // What undici tells ------------------------------------------------------------------------------------------------
@@ -126,7 +163,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Called just before the request is written: the last moment to keep it from a target that has left service. */
   onRequestStart(controller: Dispatcher.DispatchController): void {
     if (this.#phase === 'over') throw GIVEN_UP;
-    if (this.#target !== this.#router.current) throw RETARGETED;
+    if (this.#attempt === null && this.#target !== this.#router.current) throw RETARGETED;
     this.#phase = 'written';
     this.#written = true;
     this.#trace.writtenAt = performance.now();
@@ -146,11 +183,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     _headers: unknown,
     statusText?: string,
   ): void {
-    if (this.#phase === 'over') return;
+    if (this.#phase === 'over' || controller !== this.#controller) return;
     const raw = controller.rawHeaders as Buffer[];
     if (status < 200) return this.#onInterim(raw, status, statusText);
     const parsed = responseFields(raw, Date.now());
-    if (parsed === null) return this.#abort('upstream_malformed');
+    if (parsed === null) return this.#refuse('upstream_malformed');
+    const unwanted = this.#attempt === null ? this.#failureIn(status) : this.#attempt.refusal(raw);
+    if (unwanted !== null && mayGoElsewhere(unwanted, this.#exchange.head.method)) return this.#refuse(unwanted);
+    this.#attempt?.answered();
     this.#phase = 'answered';
     this.#trace.answeredAt = performance.now();
     const head = { status, reason: reasonPhrase(status, statusText), fields: parsed.fields, length: parsed.length };
@@ -158,10 +198,22 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#resolve(this.#response);
   }
 
+  /** The container's answer is as good as none, and there is somebody else to ask. */
+  #failureIn(status: number): ErrorCode | null {
+    if (this.#peers === null || !this.#peers.countsAsFailure(status) || !this.#peers.available) return null;
+    return 'upstream_bad_gateway';
+  }
+
+  /** The response that has begun can't be the client's: `onResponseError` is told. */
+  #refuse(code: ErrorCode): void {
+    this.#unwanted = code;
+    this.#controller?.abort(UNWANTED);
+  }
+
   #onInterim(raw: Buffer[], status: number, statusText: string | undefined): void {
     const fields = interimFields(raw);
     // A change of protocols that nobody asked for, or that does not say to which one.
-    if (fields === null || status === 101 || status < 100) return this.#abort('upstream_malformed');
+    if (fields === null || status === 101 || status < 100) return this.#refuse('upstream_malformed');
     // undici begins to wait anew with each of them: a container could go on for ever.
     this.#informedAt ??= performance.now();
     const waited = performance.now() - this.#informedAt;
@@ -170,14 +222,17 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    // Null: the response was not wanted.
     this.#response?.push(chunk);
   }
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
+    if (controller !== this.#controller) return;
     if (this.#connection?.broken === true) return this.#onBrokenEnd();
     const trailers = (controller.rawTrailers ?? []) as Buffer[];
     this.#last = this.#connection;
     this.#leave(true);
+    this.#attempt?.end(null);
     this.#end();
     this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
   }
@@ -201,6 +256,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
       if (this.#phase !== 'over') this.#fail('upstream_malformed');
       return;
     }
+    this.#attempt?.end(null);
     this.#end();
     this.#resolve({
       target,
@@ -213,38 +269,28 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     const again = error === RETARGETED || this.#mayRetry(error);
-    const code = this.#codeFor(error);
+    const code = this.#unwanted ?? failureOf(error, this.#phase !== 'waiting');
+    this.#unwanted = null;
     this.#leave(false);
     if (this.#phase === 'over') return;
-    if (!again) return this.#fail(code, error);
+    if (this.#phase === 'answered') return this.#fail(code, error);
+    if (!again) return this.#failed(code, error);
     if (error !== RETARGETED) {
       this.#retried = true;
       this.#trace.retries++;
     }
-    this.#choose();
+    if (this.#attempt === null) this.#choose();
+    else this.#sendToPeer(this.#attempt);
   }
 
   /**
-   * The one retry rule: once, on a new connection, when a kept-alive one turns out to be closed before any byte of an
+   * To the same again: once, on a new connection, when a kept-alive one turns out to be closed before any byte of an
    * answer came, and only if the request was never written or may be sent twice.
    */
   #mayRetry(error: Error): boolean {
     if (this.#retried || this.#heard || !isConnectionLoss(error)) return false;
     if (this.#phase === 'waiting') return this.#connection?.used === true;
-    return this.#phase === 'written' && this.#reused && IDEMPOTENT.has(this.#exchange.head.method);
-  }
-
-  #codeFor(error: Error): ErrorCode {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    // What undici refuses to send should not have come so far.
-    if (code === 'UND_ERR_INVALID_ARG') return 'internal_error';
-    if (this.#phase === 'waiting') return code === 'ETIMEDOUT' ? 'upstream_connect_timeout' : 'upstream_refused';
-    if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'upstream_timeout';
-    if (code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_stalled';
-    if (isConnectionLoss(error)) return 'upstream_broken';
-    // What else may come from undici is about a response that it can't read; anything else is a mistake of ours.
-    const unreadable = error.name === 'HTTPParserError' || code.startsWith('UND_ERR_') || error === MALFORMED;
-    return unreadable ? 'upstream_malformed' : 'internal_error';
+    return this.#phase === 'written' && this.#reused && isIdempotent(this.#exchange.head.method);
   }
 
   // Ends -------------------------------------------------------------------------------------------------------------
@@ -272,6 +318,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   #fail(code: ErrorCode, cause?: Error): void {
     const answered = this.#phase === 'answered';
+    this.#attempt?.end(code);
     this.#end();
     if (answered) this.#response?.fail(code);
     else this.#reject(new WunderproxyError(code, { cause }));
@@ -288,7 +335,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
       this.#target?.release(this);
       this.#connection?.destroy(GIVEN_UP);
     } else {
-      controller?.abort(MALFORMED);
+      controller?.abort(UNWANTED);
     }
   }
 
@@ -296,7 +343,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   onRetired(): void {
     // Makes undici report RETARGETED for what it has not written.
-    if (this.#phase === 'waiting') this.#connection?.destroy(RETARGETED);
+    if (this.#phase === 'waiting' && this.#attempt === null) this.#connection?.destroy(RETARGETED);
   }
 
   cut(): void {
@@ -325,12 +372,4 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   get overran(): boolean {
     return this.#last?.overran === true;
   }
-}
-
-/** Whether an error says that the connection was lost, in contrast to a response that can't be read. */
-function isConnectionLoss(error: Error): boolean {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  // undici gives the same code to a response that comes unasked or changes protocols unasked.
-  if (code === 'UND_ERR_SOCKET') return !/^bad /.test(error.message);
-  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED' || code === 'ETIMEDOUT';
 }

@@ -27,6 +27,9 @@ const HOP_BY_HOP = new Set([
   'http2-settings',
 ]);
 
+/** With which a machine passes a request on to another, and with which that one says that it could not answer it. */
+export const FALLBACK = 'wunderproxy-fallback';
+
 /** Never passed to the container: see each. */
 const NOT_FOR_UPSTREAM = new Set([
   ...HOP_BY_HOP,
@@ -37,6 +40,8 @@ const NOT_FOR_UPSTREAM = new Set([
   // Answered here.
   'expect',
   'x-request-start',
+  // Between machines only.
+  FALLBACK,
   // Its announcement; the fields themselves are dropped with the chunked coding.
   'trailer',
 ]);
@@ -45,6 +50,9 @@ const NOT_FOR_UPSTREAM = new Set([
 const FORWARDING = new Set(['forwarded', 'x-real-ip', 'x-request-id']);
 
 const REQUEST_ID = /^[\x21-\x7e]{1,200}$/;
+
+/** Each machine writes its own. */
+export const REQUEST_START = 'X-Request-Start';
 
 /** Knows which peers may say something about the clients behind them (`--trusted-proxies`). */
 export type Trust = (address: string) => boolean;
@@ -56,11 +64,14 @@ export function trustIn(cidrs: string[]): Trust {
 
 /** The id that a trusted peer has given the request, else a new one. */
 export function requestId(head: RequestHead, client: Client, trust: Trust): string {
-  if (client.address !== null && trust(client.address)) {
-    const given = valuesOf(head, 'x-request-id');
-    if (given.length === 1 && given[0] !== undefined && REQUEST_ID.test(given[0])) return given[0];
-  }
-  return randomUUID();
+  const given = client.address !== null && trust(client.address) ? givenId(head) : null;
+  return given ?? randomUUID();
+}
+
+/** The id in a request's head; null when there is none, or one that may not be one. */
+export function givenId(head: RequestHead): string | null {
+  const given = valuesOf(head, 'x-request-id');
+  return given.length === 1 && given[0] !== undefined && REQUEST_ID.test(given[0]) ? given[0] : null;
 }
 
 /** Whether the client's own connection is secure: to us, or to the trusted peer that passes its request on. */
@@ -77,6 +88,8 @@ export interface RequestContext {
   startedAt: number;
   /** In bytes; null when there is no body. */
   bodyLength: number | null;
+  /** Whether another machine passes it on: what it says of the client stands as it is. */
+  marked: boolean;
 }
 
 /** The fields that the container gets, in the order of the client's, ours last. */
@@ -87,18 +100,22 @@ export function requestFields(head: RequestHead, client: Client, trust: Trust, c
   result.push('Host', head.host ?? client.localAddress ?? '');
   for (let i = 0; i < names.length; i++) {
     const name = names[i] ?? '';
-    if (NOT_FOR_UPSTREAM.has(name) || isForwarding(name) || shadowsOurs(name)) continue;
+    if (NOT_FOR_UPSTREAM.has(name) || (isForwarding(name) && !context.marked) || shadowsOurs(name)) continue;
     if (connection.length > 0 && connection.includes(name)) continue;
     result.push(fields[2 * i] ?? '', fields[2 * i + 1] ?? '');
   }
   if (context.bodyLength !== null) result.push('Content-Length', String(context.bodyLength));
-  if (trusted) pushTrustedExtras(head, result);
-  pushForwarding(head, client, trusted ? trust : null, result);
-  result.push('X-Request-Id', context.id, 'X-Request-Start', `t=${context.startedAt}`);
+  if (!context.marked) {
+    if (trusted) pushTrustedExtras(head, result);
+    pushForwarding(head, client, trusted ? trust : null, result);
+    result.push('X-Request-Id', context.id);
+  }
+  result.push(REQUEST_START, `t=${context.startedAt}`);
   return result;
 }
 
-function isForwarding(name: string): boolean {
+/** Whether a field (in lower case) says where a request came from. */
+export function isForwarding(name: string): boolean {
   return FORWARDING.has(name) || name.startsWith('x-forwarded-');
 }
 
@@ -133,8 +150,9 @@ function pushForwarding(head: RequestHead, client: Client, trust: Trust | null, 
   if (real !== null) result.push('X-Real-IP', real);
 }
 
-/** Who asks, as X-Real-IP tells the container; null behind a unix socket. */
-export function realClient(head: RequestHead, client: Client, trust: Trust): string | null {
+/** Who asks, as X-Real-IP tells the container; null behind a unix socket. `marked`: as another machine tells it. */
+export function realClient(head: RequestHead, client: Client, trust: Trust, marked: boolean): string | null {
+  if (marked) return firstValue(head, 'x-real-ip');
   if (client.address === null || !trust(client.address)) return client.address;
   return rightmostUntrusted([...forwardedFor(head), client.address], trust);
 }
@@ -167,7 +185,8 @@ export function firstValue(head: RequestHead, name: string): string | null {
   return at === -1 ? null : (head.fields[2 * at + 1] ?? null);
 }
 
-function valuesOf(head: RequestHead, name: string): string[] {
+/** All values of a field, in the order of the wire. */
+export function valuesOf(head: RequestHead, name: string): string[] {
   const values: string[] = [];
   for (let i = 0; i < head.names.length; i++) {
     if (head.names[i] === name) values.push(head.fields[2 * i + 1] ?? '');
@@ -221,6 +240,8 @@ export function responseFields(raw: readonly Buffer[], now: number): UpstreamFie
       // nginx' way to say it; meant for the proxy only.
       live ||= value.toLowerCase() === 'no';
       continue;
+    } else if (lower === FALLBACK) {
+      continue;
     }
     fields.push(name, value);
     names.push(lower);
@@ -256,7 +277,7 @@ export function interimFields(raw: readonly Buffer[]): string[] | null {
     const lower = lowerCaseName(name);
     if (lower === null || !isFieldValue(value)) return null;
     if (lower === 'connection') connection = connection.concat(listOf(value));
-    if (HOP_BY_HOP.has(lower)) continue;
+    if (HOP_BY_HOP.has(lower) || lower === FALLBACK) continue;
     fields.push(name, value);
     names.push(lower);
   }
@@ -286,7 +307,16 @@ export function upgradeFields(raw: readonly Buffer[], wanted: string): string[] 
 /** Fields that must not come after the body, because they decide how the message is read (RFC 9110 section 6.5.1). */
 const NOT_IN_TRAILERS = new Set([
   ...HOP_BY_HOP,
-  ...['host', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'content-type', 'content-encoding'],
+  ...[
+    FALLBACK,
+    'host',
+    'trailer',
+    'set-cookie',
+    'authorization',
+    'www-authenticate',
+    'content-type',
+    'content-encoding',
+  ],
   ...['content-range', 'cache-control', 'expires', 'date', 'location', 'retry-after', 'vary', 'age', 'expect', 'range'],
 ]);
 

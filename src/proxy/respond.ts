@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import { describeError, type ErrorCode } from '../errors.ts';
 import type { Exchange, RequestHead, ResponseHead } from './exchange.ts';
 import { httpDate, withHsts } from './headers.ts';
+import { withRefusal } from './peer-headers.ts';
 
 /** Seconds after which a client may try again when no container is in service: the next switch is usually near. */
 const RETRY_AFTER = 5;
@@ -21,13 +22,19 @@ const CONTENT_TYPES: Record<Format, string> = {
 
 /**
  * Answers with an error from the catalogue, when an answer is still possible; else breaks the connection. `hsts` goes into
- * the answer unless it is null.
+ * the answer unless it is null, and so does `proof` for a peer.
  */
-export function respondWithError(exchange: Exchange, code: ErrorCode, hsts: string | null = null): void {
+export function respondWithError(
+  exchange: Exchange,
+  code: ErrorCode,
+  hsts: string | null = null,
+  proof: string | null = null,
+): void {
   if (exchange.over) return;
   if (exchange.status !== 0) return exchange.abort();
   const { head, body } = errorResponse(exchange.head, exchange.id, code, Date.now());
-  exchange.reply(hsts === null ? head : withHsts(head, hsts), body);
+  const proven = proof === null ? head : withRefusal(head, proof);
+  exchange.reply(hsts === null ? proven : withHsts(proven, hsts), body);
 }
 
 /**

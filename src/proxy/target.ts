@@ -1,4 +1,5 @@
 import * as net from 'node:net';
+import * as tls from 'node:tls';
 import { Client, type buildConnector } from 'undici';
 import type { RouteTarget, WorkerTimeouts } from '../messages.ts';
 import { formatHostPort } from '../units.ts';
@@ -69,14 +70,16 @@ export class UpstreamConnection {
 
   #connect(host: string, port: number, timeout: number, callback: buildConnector.Callback): void {
     // Half-open, so that a tunnel's two directions can end one after the other.
-    const socket = net.connect({ host, port, noDelay: true, allowHalfOpen: true });
+    const { secure } = this.#target;
+    const options = { host, port, noDelay: true, allowHalfOpen: true };
+    const socket = secure === null ? net.connect(options) : tls.connect({ ...options, ...nameIn(host), ...secure });
     this.#socket = socket;
     this.used = false;
     const timer = setTimeout(() => {
       socket.destroy(Object.assign(new Error('connect timeout'), { code: 'ETIMEDOUT' }));
     }, timeout);
     let answered = false;
-    socket.once('connect', () => {
+    socket.once(secure === null ? 'connect' : 'secureConnect', () => {
       clearTimeout(timer);
       answered = true;
       callback(null, socket);
@@ -106,12 +109,19 @@ export class UpstreamConnection {
   }
 }
 
-/** A container at an address: its connections, what runs on it, its counters. Dropping it drops all of that. */
+/** The name that a server's certificate is chosen by, which no address is (RFC 6066 section 3). */
+function nameIn(host: string): { servername?: string } {
+  return net.isIP(host) === 0 ? { servername: host } : {};
+}
+
+/** A container, or a peer, at an address: its connections, what runs on it, its counters. Dropping it drops all of that. */
 export class Target {
   readonly id: string;
   readonly address: RouteTarget['address'];
   readonly tally: Tally;
   readonly timeouts: UpstreamTimeouts;
+  /** How its certificate is checked; null: plain HTTP. */
+  readonly secure: tls.ConnectionOptions | null;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
   /** Idle connections, the most recently used last. */
@@ -120,11 +130,18 @@ export class Target {
   #retired = false;
 
   /** `onIdle` is called when the last of what ran on a retired target has ended. */
-  constructor(route: RouteTarget, tally: Tally, timeouts: UpstreamTimeouts, onIdle: () => void) {
+  constructor(
+    route: RouteTarget,
+    tally: Tally,
+    timeouts: UpstreamTimeouts,
+    onIdle: () => void,
+    secure: tls.ConnectionOptions | null = null,
+  ) {
     this.id = route.id;
     this.address = route.address;
     this.tally = tally;
     this.timeouts = timeouts;
+    this.secure = secure;
     this.#onIdle = onIdle;
   }
 

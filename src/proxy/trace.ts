@@ -1,4 +1,6 @@
 import type { ErrorCode } from '../errors.ts';
+import type { FallbackKind } from '../messages.ts';
+import type { Worth } from './markers.ts';
 import type { Tally } from './tally.ts';
 
 /** How long a request was in each of its stages, in ms; null for one that it never reached. Their sum is `total`. */
@@ -41,6 +43,10 @@ export class Trace {
   /** The container that it was last meant for. */
   tally: Tally | null = null;
   retries = 0;
+  /** How it was to be answered by a peer. */
+  fallback: FallbackKind | null = null;
+  /** What the marker was worth with which it came; null: it came without one. */
+  marker: Worth | null = null;
   /** Why it failed, when the stages and the exchange don't tell. */
   failure: ErrorCode | null = null;
   /** Whether the head could be read. */
@@ -52,7 +58,7 @@ export class Trace {
   }
 
   /** It is meant for this container from now on; what was noted of an earlier attempt is void. */
-  dispatch(tally: Tally): void {
+  dispatch(tally: Tally | null): void {
     this.tally = tally;
     this.dispatchedAt = performance.now();
     this.writtenAt = 0;

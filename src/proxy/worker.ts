@@ -29,6 +29,12 @@ process.on('message', (message: ToWorker) => {
     case 'tls':
       plane?.setTls(message.material);
       break;
+    case 'peerMaterial':
+      plane?.setPeerMaterial(message.material);
+      break;
+    case 'nonce':
+      plane?.answerNonce(message.nonce, message.fresh);
+      break;
     case 'challenge':
       plane?.answerChallenge(message.token, message.answer);
       break;

@@ -23,7 +23,12 @@ function headOf(lines: string[]): Http1Head {
 /** What the container gets, as an object of lists. */
 function passedOn(lines: string[], peer: string, trusted: string[]): Record<string, string[]> {
   const client: Client = { address: peer, localAddress: '10.0.0.9:80', scheme: 'http' };
-  const fields = requestFields(headOf(lines), client, trustIn(trusted), { id: 'id', startedAt: 5, bodyLength: null });
+  const fields = requestFields(headOf(lines), client, trustIn(trusted), {
+    id: 'id',
+    startedAt: 5,
+    bodyLength: null,
+    marked: false,
+  });
   const result: Record<string, string[]> = {};
   for (let i = 0; i < fields.length; i += 2) (result[fields[i]?.toLowerCase() ?? ''] ??= []).push(fields[i + 1] ?? '');
   return result;

@@ -7,6 +7,7 @@ import { parseCommandLine } from '../../../src/config.ts';
 import type {
   DrainingTarget,
   FromWorker,
+  PeerMaterial,
   Route,
   RouteTarget,
   TlsMaterial,
@@ -14,6 +15,7 @@ import type {
   WorkerConfig,
   WorkerStats,
 } from '../../../src/messages.ts';
+import { Nonces } from '../../../src/nonces.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
 import { overTls, TEST_HOST, testMaterial } from './transport.ts';
 
@@ -32,6 +34,12 @@ export interface WorkerOptions {
   /** Descriptor of an access log, open in this process. */
   accessLog?: number;
   logQuery?: boolean;
+  /** Those that were taken, when several workers are to be of one machine. */
+  nonces?: Nonces;
+  /** What it shares with its peers. */
+  peerMaterial?: PeerMaterial;
+  /** This machine's id. */
+  machine?: string;
   /** Opens a TLS listener too, to which plain requests are sent. */
   tls?: TlsMaterial;
 }
@@ -56,6 +64,8 @@ export class TestWorker {
   /** What it wrote to stdout and stderr. */
   output = '';
   stats: WorkerStats | null = null;
+  /** Those that it has taken: the stand-in for the primary's. */
+  readonly nonces: Nonces;
   readonly #events = new EventEmitter();
   /** Those that end with this worker. */
   readonly #sockets: net.BoundSocket[];
@@ -73,6 +83,7 @@ export class TestWorker {
     this.plainPort = plain.address().port;
     this.tlsPort = secure?.address().port ?? 0;
     this.#sockets = [...(options.socket === undefined ? [this.socket] : []), ...(other === null ? [] : [other])];
+    this.nonces = options.nonces ?? new Nonces();
     this.#active = options.route?.active ?? null;
     this.#draining = options.route?.draining ?? [];
     const log = options.accessLog === undefined ? [] : [options.accessLog];
@@ -91,6 +102,7 @@ export class TestWorker {
     this.process.on('message', (message: FromWorker) => {
       this.messages.push(message);
       if (message.type === 'stats') this.stats = message.stats;
+      if (message.type === 'nonce') this.#answerNonce(message.nonce, message.until);
       this.#events.emit('message', message);
     });
   }
@@ -107,12 +119,13 @@ export class TestWorker {
     const accessLog = options.accessLog === undefined ? null : { fd: logFd, query: options.logQuery ?? true };
     const config: WorkerConfig = {
       slot: 1,
-      machine: 'test-01234567',
+      machine: options.machine ?? 'test-01234567',
       proxyFd: INHERITED_FD,
       tlsFd: withTls ? INHERITED_FD + 1 : null,
       tls: withTls ? (options.tls ?? testMaterial()) : null,
       user,
       accessLog,
+      peerMaterial: options.peerMaterial ?? null,
       ...settings,
     };
     worker.send({ type: 'start', config, route: worker.#route() });
@@ -123,6 +136,10 @@ export class TestWorker {
       throw error;
     }
     return worker;
+  }
+
+  #answerNonce(nonce: string, until: number): void {
+    this.send({ type: 'nonce', nonce, fresh: this.nonces.use(nonce, until, Date.now()) });
   }
 
   send(message: ToWorker): void {

@@ -1,0 +1,73 @@
+import type { RequestHead, ResponseHead } from './exchange.ts';
+import { FALLBACK, firstValue, isForwarding, REQUEST_START, valuesOf } from './headers.ts';
+
+/*
+ * The rules about header fields between machines that fall back to one another; headers.ts keeps them from everybody else.
+ */
+
+const NAME = 'Wunderproxy-Fallback';
+
+/** What a machine that asks for another's health sends, and what it gets. */
+export const PROBE = 'Wunderproxy-Probe';
+
+/** Whether a request carries a marker, whatever it is worth. */
+export function isMarked(head: RequestHead): boolean {
+  return head.names.includes(FALLBACK);
+}
+
+/** The marker of a request; null when there is none, or several. */
+export function markerOf(head: RequestHead): string | null {
+  const given = valuesOf(head, FALLBACK);
+  return given.length === 1 ? (given[0] ?? null) : null;
+}
+
+/** The question after this machine's health, when it comes from a machine; else null. */
+export function probeOf(head: RequestHead): string | null {
+  return firstValue(head, PROBE.toLowerCase());
+}
+
+/** What a marker vouches for: the request's first line and everything that says where it came from. */
+export function signedParts({ method, target, host, fields, names }: Signed): string[] {
+  const parts = [method, target, host ?? ''];
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] ?? '';
+    if (isForwarding(name)) parts.push(`${name}:${fields[2 * i + 1] ?? ''}`);
+  }
+  return parts;
+}
+
+type Signed = Pick<RequestHead, 'method' | 'target' | 'host' | 'fields' | 'names'>;
+
+/** What a peer gets in place of the container: the same fields, and a marker. `seal` makes it of what it vouches for. */
+export function peerFields(
+  { method, target }: RequestHead,
+  forContainer: readonly string[],
+  seal: (parts: string[]) => string,
+): string[] {
+  const fields = forContainer.slice(0, forContainer.lastIndexOf(REQUEST_START));
+  const names = fields.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase());
+  return [...fields, NAME, seal(signedParts({ method, target, host: fields[1] ?? null, fields, names }))];
+}
+
+/** What a peer says of an answer that is not its container's; null when it says nothing. */
+export function refusalOf(raw: readonly Buffer[]): string | null {
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (raw[i]?.toString('latin1').toLowerCase() === FALLBACK) return raw[i + 1]?.toString('latin1') ?? null;
+  }
+  return null;
+}
+
+/** An answer of this machine to a peer, with what proves that it is not its container's. */
+export function withRefusal(head: ResponseHead, refusal: string): ResponseHead {
+  return { ...head, fields: [...head.fields, NAME, refusal] };
+}
+
+/** A peer's answer, for people who look for it (`--debug-headers`). */
+export function withFallbackNote(head: ResponseHead): ResponseHead {
+  return { ...head, fields: [...head.fields, NAME, '1'] };
+}
+
+/** What the container has told this machine alone is passed on to a peer: the pieces of the answer are wanted as they come. */
+export function withLiveNote(head: ResponseHead): ResponseHead {
+  return { ...head, fields: [...head.fields, 'X-Accel-Buffering', 'no'] };
+}

@@ -1,0 +1,65 @@
+import type { ConnectionOptions } from 'node:tls';
+import type { PeerStats } from '../messages.ts';
+import { Breaker } from './breaker.ts';
+import type { Health } from './peer-probe.ts';
+import { Tally } from './tally.ts';
+import { Target, type UpstreamTimeouts } from './target.ts';
+
+const PORTS: Record<string, number> = { 'http:': 80, 'https:': 443 };
+
+/** Another machine: where it is, whether it can be asked, what runs there. */
+export class Peer {
+  /** Origin. */
+  readonly url: string;
+  readonly target: Target;
+  readonly breaker: Breaker;
+  /** Its id, once it has proved that it knows the secret. */
+  machine: string | null = null;
+  /** Whether its last health check went well. */
+  healthy = false;
+  /** Whether it turned out to be this machine: names list all of them. */
+  self = false;
+  lastError: string | null = null;
+  lastErrorAt: number | null = null;
+
+  /** @param secure how its certificate is checked; for https only */
+  constructor(url: string, timeouts: UpstreamTimeouts, secure: ConnectionOptions, now?: () => number) {
+    this.url = url;
+    this.breaker = new Breaker(now);
+    const { protocol, hostname, port } = new URL(url);
+    const host = hostname.replace(/^\[|\]$/g, '');
+    const address = { host, port: port === '' ? (PORTS[protocol] ?? 0) : Number(port) };
+    const tally = new Tally('', '', '', null);
+    const route = { id: url, hash: '', revision: '', address };
+    this.target = new Target(route, tally, timeouts, () => {}, protocol === 'https:' ? secure : null);
+  }
+
+  /** Whether a request may be tried there. */
+  get available(): boolean {
+    return this.healthy && !this.self && this.breaker.passable;
+  }
+
+  note(error: string): void {
+    this.lastError = error;
+    this.lastErrorAt = Date.now();
+  }
+
+  setHealth(health: Health): void {
+    this.healthy = health.problem === null;
+    this.machine = health.machine ?? this.machine;
+    if (health.problem !== null) this.note(health.problem);
+  }
+
+  get stats(): PeerStats {
+    const { url, machine, lastError, lastErrorAt, breaker, target } = this;
+    const working = breaker.state === 'closed' ? 'healthy' : breaker.state;
+    return {
+      url,
+      machine,
+      state: this.healthy ? working : 'unhealthy',
+      inFlight: target.inFlight + target.upgraded,
+      lastError,
+      lastErrorAt,
+    };
+  }
+}

@@ -1,0 +1,165 @@
+import { Resolver } from 'node:dns/promises';
+import { type ConnectionOptions, getCACertificates } from 'node:tls';
+import type { Logger } from '../log.ts';
+import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../messages.ts';
+import { Allowance } from './allowance.ts';
+import { FallbackBudget } from './fallback-budget.ts';
+import { Peer } from './peer.ts';
+import { PeerNames } from './peer-names.ts';
+import { probe } from './peer-probe.ts';
+import { PeerSecret } from './peer-secret.ts';
+import { Counts } from './tally.ts';
+import type { UpstreamTimeouts } from './target.ts';
+
+/** Peers are asked for their health so often (ms), give or take JITTER of it: not all workers at the same moment. */
+const PROBE_INTERVAL = 2_000;
+const JITTER = 0.25;
+/** Fallbacks are logged one by one up to so many at once and so many a second in the long run. */
+const LOGGED = 20;
+const LOGGED_PER_SECOND = 2;
+/** Peers that a name lists come and go: so many kinds are counted by peer, the rest as one. */
+const MAX_KINDS = 256;
+/** How long (ms) a name's server may take for an answer, and how often it is asked. */
+const LOOKUP = { timeout: 2_000, tries: 2 };
+
+/** What peers share. */
+export interface PeersContext {
+  readonly config: WorkerPeers;
+  readonly material: PeerMaterial;
+  /** This machine's id. */
+  readonly machine: string;
+  readonly timeouts: UpstreamTimeouts;
+  readonly log: Logger;
+}
+
+/** The other machines, as one worker knows them. */
+export class Peers {
+  readonly #context: PeersContext;
+  readonly budget: FallbackBudget;
+  readonly #peers = new Map<string, Peer>();
+  readonly #counts = new Counts<string>();
+  readonly #kinds = new Set<string>();
+  readonly #logged = new Allowance(LOGGED, LOGGED_PER_SECOND);
+  /** Peers check their certificates by it; changed in place. */
+  readonly #secure: ConnectionOptions = { ALPNProtocols: ['http/1.1'] };
+  #secret: PeerSecret;
+  #started = false;
+
+  constructor(context: PeersContext) {
+    this.#context = context;
+    const { config, material } = context;
+    this.budget = new FallbackBudget(config.workers);
+    this.#secret = new PeerSecret(material.secret);
+    this.setMaterial(material);
+    this.#setUrls(config.urls);
+  }
+
+  /** Checks the health of all from now on, and looks names up. */
+  start(): void {
+    this.#started = true;
+    void this.#keepProbing();
+    const { dns, urls } = this.#context.config;
+    if (dns === null) return;
+    const names = new PeerNames(dns, new Resolver(LOOKUP), this.#context.log, (found) => {
+      if (this.#setUrls([...urls, ...found])) void this.#probeAll();
+    });
+    names.start();
+  }
+
+  get secret(): PeerSecret {
+    return this.#secret;
+  }
+
+  /** Statuses of the container that count as failures. */
+  countsAsFailure(status: number): boolean {
+    return this.#context.config.fallbackOn.includes(status);
+  }
+
+  /** Whether answers of peers say so. */
+  get debugHeaders(): boolean {
+    return this.#context.config.debugHeaders;
+  }
+
+  /** Another secret: who knew the last one has to prove itself anew. */
+  setMaterial(material: PeerMaterial): void {
+    this.#secret = new PeerSecret(material.secret);
+    if (material.ca === null) delete this.#secure.ca;
+    else this.#secure.ca = [...getCACertificates('default'), material.ca];
+    for (const peer of this.#peers.values()) peer.healthy = false;
+    if (this.#started) void this.#probeAll();
+  }
+
+  /** Whether there is one that a request could be tried on. */
+  get available(): boolean {
+    for (const peer of this.#peers.values()) if (peer.available) return true;
+    return false;
+  }
+
+  /** The one with the fewest requests of two at random, without those in `tried`; null when none can be asked. */
+  choose(tried: readonly Peer[], random: () => number = Math.random): Peer | null {
+    const able = [...this.#peers.values()].filter((peer) => peer.available && !tried.includes(peer));
+    const take = () => able.splice(Math.floor(random() * able.length), 1)[0] ?? null;
+    const first = take();
+    const second = take();
+    if (first === null || second === null) return first;
+    return second.target.inFlight < first.target.inFlight ? second : first;
+  }
+
+  /** A fallback is over, or could not be begun. */
+  count(kind: FallbackKind, request: string): void {
+    const { peer, reason, outcome } = kind;
+    let key = JSON.stringify({ peer, reason, outcome } satisfies FallbackKind);
+    if (this.#kinds.size >= MAX_KINDS && !this.#kinds.has(key)) key = JSON.stringify({ ...kind, peer: 'others' });
+    this.#kinds.add(key);
+    this.#counts.add(key);
+    if (this.#logged.spend(1)) this.#context.log.info({ ...kind, request }, 'a request fell back to another machine');
+  }
+
+  get counts(): Record<string, number> {
+    return this.#counts.snapshot();
+  }
+
+  get stats(): PeerStats[] {
+    return [...this.#peers.values()].filter(({ self }) => !self).map(({ stats }) => stats);
+  }
+
+  /** Breaks off everything that runs on them. */
+  cutAll(): void {
+    for (const peer of this.#peers.values()) peer.target.cut();
+  }
+
+  /** Returns whether there are new ones. Those that are not named any more finish what they have. */
+  #setUrls(urls: string[]): boolean {
+    let added = false;
+    for (const [url, peer] of this.#peers) {
+      if (urls.includes(url)) continue;
+      this.#peers.delete(url);
+      peer.target.retire();
+    }
+    for (const url of urls) {
+      if (this.#peers.has(url)) continue;
+      this.#peers.set(url, new Peer(url, this.#context.timeouts, this.#secure));
+      added = true;
+    }
+    return added;
+  }
+
+  async #keepProbing(): Promise<void> {
+    await this.#probeAll();
+    const wait = PROBE_INTERVAL * (1 + JITTER * (2 * Math.random() - 1));
+    setTimeout(() => void this.#keepProbing(), wait).unref();
+  }
+
+  /** Never rejects. */
+  async #probeAll(): Promise<void> {
+    const secret = this.#secret;
+    await Promise.all(
+      Array.from(this.#peers.values(), async (peer) => {
+        const health = await probe(peer.url, secret, this.#secure);
+        if (secret !== this.#secret) return;
+        peer.self = health.machine === this.#context.machine;
+        peer.setHealth(health);
+      }),
+    );
+  }
+}

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { parseCommandLine, UsageError } from '../src/config.ts';
+import { PeerFileError, PeerKeeper, readPeerFiles } from '../src/peer-keeper.ts';
+import { memoryLog } from './support/memory-log.ts';
+
+const ARGUMENTS = ['my-bucket', 'production', 'shop'];
+
+const parse = (...flags: string[]) => parseCommandLine([...flags, ...ARGUMENTS], '1.2.3');
+
+function refused(flags: string[], message: RegExp): void {
+  assert.throws(
+    () => parse(...flags),
+    (error) => {
+      assert.ok(error instanceof UsageError, String(error));
+      assert.equal(error.exitCode, 2);
+      assert.match(error.message, message);
+      return true;
+    },
+  );
+}
+
+test('peers add up, and need a secret', () => {
+  assert.deepEqual(parse('--peer=http://a', '--peer=https://b', '--peer-secret-file=/s').peer, [
+    'http://a',
+    'https://b',
+  ]);
+  refused(['--peer=http://a'], /^--peer needs --peer-secret-file/);
+  refused(['--peers-dns=a'], /^--peers-dns needs --peer-secret-file/);
+});
+
+test('answers by which an application says that it has enough to do are no reason to fall back', () => {
+  refused(['--fallback-on=503'], /--fallback-on.*503 is how an application says that it has enough to do/);
+});
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'peers-'));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+test('a secret is read without the white space around it, and must be long enough', (t) => {
+  const file = join(folder(t), 'secret');
+  const read = () => readPeerFiles(parse(`--peer-secret-file=${file}`));
+  assert.throws(
+    read,
+    (error) => error instanceof PeerFileError && /^--peer-secret-file .*secret: .*ENOENT/.test(error.message),
+  );
+  writeFileSync(file, `  ${'s'.repeat(31)}\n`);
+  assert.throws(read, /it holds 31 bytes, at least 32 are needed$/);
+  writeFileSync(file, `  ${'s'.repeat(32)}\r\n`);
+  assert.deepEqual(read(), { secret: Buffer.from('s'.repeat(32)).toString('base64'), ca: null });
+});
+
+test('a file that holds no authority is refused', (t) => {
+  const secret = join(folder(t), 'secret');
+  writeFileSync(secret, 's'.repeat(32));
+  const ca = join(folder(t), 'ca.pem');
+  writeFileSync(ca, 'nothing');
+  assert.throws(
+    () => readPeerFiles(parse(`--peer-secret-file=${secret}`, `--peer-ca=${ca}`)),
+    /--peer-ca .*no certificate/,
+  );
+});
+
+test('a file that turns bad leaves the secret in use, and never shows in the log', (t) => {
+  const file = join(folder(t), 'secret');
+  writeFileSync(file, 'a'.repeat(40));
+  const { log, lines } = memoryLog();
+  const keeper = new PeerKeeper(parse(`--peer-secret-file=${file}`), log);
+  const first = keeper.material;
+  writeFileSync(file, 'short-and-secret');
+  assert.deepEqual(keeper.reload(), first);
+  writeFileSync(file, 'b'.repeat(40));
+  assert.equal(keeper.reload()?.secret, Buffer.from('b'.repeat(40)).toString('base64'));
+  assert.equal(lines.length, 1);
+  assert.doesNotMatch(JSON.stringify(lines), /short-and-secret|aaaa|bbbb/);
+});
