@@ -6,6 +6,7 @@ import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
+import type { PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
@@ -112,7 +113,8 @@ export interface Status {
   /** How many died and were replaced. */
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
-  Peers: [];
+  /** All machines that share the store, this one included, by name. */
+  Peers: PeerStatus[];
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
