@@ -2,6 +2,7 @@ import type { TargetStats, WorkerStats } from '../messages.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';
+import { fallbackCounts } from './fallbacks.ts';
 import { expose, histogram, type Metric, type Sample } from './prometheus.ts';
 import type { About } from './status.ts';
 
@@ -25,6 +26,7 @@ export class Metrics {
     return expose([
       ...this.#program(),
       ...requests(totals),
+      ...fallbacks(totals),
       ...containers(this.#shown(totals.targets)),
       ...resources(totals),
       ...this.#deployments(),
@@ -131,6 +133,30 @@ function requests(totals: WorkerStats): Metric[] {
       Object.entries(errors).map(([code, value]) => ({ labels: { code }, value })),
     ),
     counter('retries_total', 'Requests that were sent to a container once more.', [{ value: retries }]),
+  ];
+}
+
+function fallbacks(totals: WorkerStats): Metric[] {
+  const counts = fallbackCounts(totals);
+  return [
+    counter(
+      'fallbacks_total',
+      'Requests that were to be answered by another machine: which, why, and what came of it.',
+      counts.map(({ Peer, Reason, Outcome, Count }) => ({
+        labels: { peer: Peer, reason: Reason, outcome: Outcome },
+        value: Count,
+      })),
+    ),
+    counter(
+      'fallback_markers_total',
+      'Requests that came with the marker of another machine, by what it was worth.',
+      Object.entries(totals.markers).map(([worth, value]) => ({ labels: { worth }, value })),
+    ),
+    gauge(
+      'peer_up',
+      'Whether requests can fall back to a peer.',
+      totals.peers.map(({ url, state }) => ({ labels: { peer: url }, value: state === 'healthy' ? 1 : 0 })),
+    ),
   ];
 }
 

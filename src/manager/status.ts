@@ -2,11 +2,12 @@ import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
+import { configuredPeers, type FallbackCount, fallbackCounts } from './fallbacks.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
-import type { PeerStatus } from './peers.ts';
+import { joinPeers, type PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
@@ -95,6 +96,10 @@ export interface Status {
     Errors: Record<string, number>;
     /** Requests that were sent to a container once more. */
     Retries: number;
+    /** Requests that were to be answered by another machine. */
+    Fallbacks: FallbackCount[];
+    /** Requests that another machine passed on to this one, or that looked so, by what their marker was worth. */
+    Markers: Record<string, number>;
   };
   /** The last hour in slices of 10 s. */
   Recent: readonly RecentSlice[];
@@ -167,6 +172,8 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       StatusCodes: totals.statusCodes,
       Errors: totals.errors,
       Retries: totals.retries,
+      Fallbacks: fallbackCounts(totals),
+      Markers: totals.markers,
     },
     Recent: control.recent.slices,
     Deploys: control.recent.deploys,
@@ -183,7 +190,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
-    Peers: [],
+    Peers: joinPeers([], configuredPeers(totals)),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };

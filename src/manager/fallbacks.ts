@@ -1,0 +1,45 @@
+import type { FallbackKind, WorkerStats } from '../messages.ts';
+import type { ConfiguredPeer } from './peers.ts';
+
+/** How often requests were to be answered by another machine, in one way. */
+export interface FallbackCount {
+  /** URL; empty when none was found. */
+  Peer: string;
+  /** Why this machine could not answer: an error code, or `status_502`. */
+  Reason: string;
+  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
+  Outcome: string;
+  Count: number;
+}
+
+/** Fallbacks of all workers by kind. */
+export function fallbackCounts({ fallbacks }: Pick<WorkerStats, 'fallbacks'>): FallbackCount[] {
+  return Object.entries(fallbacks).map(([key, Count]) => {
+    const { peer, reason, outcome } = JSON.parse(key) as FallbackKind;
+    return { Peer: peer, Reason: reason, Outcome: outcome, Count };
+  });
+}
+
+/** The peers that options name, as the workers know them. */
+export function configuredPeers(totals: Pick<WorkerStats, 'fallbacks' | 'peers'>): ConfiguredPeer[] {
+  const counts = fallbackCounts(totals);
+  return totals.peers.map(({ url, machine, state, inFlight, lastError }) => {
+    const there = counts.filter(({ Peer }) => Peer === url);
+    const failed = there.filter(({ Outcome }) => Outcome !== 'ok');
+    return {
+      Machine: machine,
+      Fallback: {
+        Url: url,
+        State: state,
+        InFlight: inFlight,
+        Requests: sum(there),
+        Failures: sum(failed),
+        LastError: lastError,
+      },
+    };
+  });
+}
+
+function sum(counts: readonly FallbackCount[]): number {
+  return counts.reduce((total, { Count }) => total + Count, 0);
+}
