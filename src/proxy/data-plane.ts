@@ -1,3 +1,4 @@
+import { Resolver } from 'node:dns/promises';
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
 import type { FromWorker, PeerMaterial, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
@@ -20,6 +21,9 @@ const STATS_INTERVAL = 1_000;
 
 /** Deadlines are looked at this often (ms), or four times within the shortest one. */
 const SWEEP_INTERVAL = 1_000;
+
+/** How long (ms) the server of peers' names may take for an answer, and how often it is asked. */
+const LOOKUP = { timeout: 2_000, tries: 2 };
 
 /** `onSent` is called when the message has left this process, or never can. */
 export type Send = (message: FromWorker, onSent?: () => void) => void;
@@ -149,7 +153,7 @@ export class DataPlane {
   #openPeers(): Peers | null {
     const { peers: config, peerMaterial: material, machine, timeouts } = this.#config;
     if (config === null || material === null) return null;
-    return new Peers({ config, material, machine, timeouts, log: this.#log });
+    return new Peers({ config, material, machine, timeouts, resolver: new Resolver(LOOKUP), log: this.#log });
   }
 
   /** The manager's answer to an ACME challenge. */

@@ -18,6 +18,8 @@ export interface Health {
   machine: string | null;
   /** Why no request is to be sent there; null: all is well. */
   problem: string | null;
+  /** It has not answered in time, which may happen. */
+  late?: boolean;
 }
 
 /** Asks a peer for its health. Never rejects; takes a second at most. */
@@ -27,7 +29,8 @@ export async function probe(url: string, secret: PeerSecret, secure: ConnectionO
     const answer = await ask(url, secret.seal('probe', { challenge }), secure);
     return judge(answer, challenge, secret);
   } catch (error) {
-    return { machine: null, problem: (error as Error).name === 'AbortError' ? 'no answer in time' : messageOf(error) };
+    const late = (error as Error).name === 'AbortError';
+    return { machine: null, problem: late ? 'no answer to a health check in time' : messageOf(error), late };
   }
 }
 

@@ -19,6 +19,7 @@ export class Peer {
   healthy = false;
   /** Whether it turned out to be this machine: names list all of them. */
   self = false;
+  #late = false;
   lastError: string | null = null;
   lastErrorAt: number | null = null;
 
@@ -44,10 +45,12 @@ export class Peer {
     this.lastErrorAt = Date.now();
   }
 
-  setHealth(health: Health): void {
-    this.healthy = health.problem === null;
-    this.machine = health.machine ?? this.machine;
-    if (health.problem !== null) this.note(health.problem);
+  /** One late answer may be the doing of a busy moment, on either machine; the second is not. */
+  setHealth({ machine, problem, late = false }: Health): void {
+    this.healthy = problem === null || (late && this.healthy && !this.#late);
+    this.#late = late;
+    this.machine = machine ?? this.machine;
+    if (problem !== null) this.note(problem);
   }
 
   get stats(): PeerStats {

@@ -1,11 +1,10 @@
-import { Resolver } from 'node:dns/promises';
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import type { Logger } from '../log.ts';
 import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../messages.ts';
 import { Allowance } from './allowance.ts';
 import { FallbackBudget } from './fallback-budget.ts';
 import { Peer } from './peer.ts';
-import { PeerNames } from './peer-names.ts';
+import { type NameResolver, PeerNames } from './peer-names.ts';
 import { probe } from './peer-probe.ts';
 import { PeerSecret } from './peer-secret.ts';
 import { Counts } from './tally.ts';
@@ -19,9 +18,6 @@ const LOGGED = 20;
 const LOGGED_PER_SECOND = 2;
 /** Peers that a name lists come and go: so many kinds are counted by peer, the rest as one. */
 const MAX_KINDS = 256;
-/** How long (ms) a name's server may take for an answer, and how often it is asked. */
-const LOOKUP = { timeout: 2_000, tries: 2 };
-
 /** What peers share. */
 export interface PeersContext {
   readonly config: WorkerPeers;
@@ -29,6 +25,8 @@ export interface PeersContext {
   /** This machine's id. */
   readonly machine: string;
   readonly timeouts: UpstreamTimeouts;
+  /** Looks names up. */
+  readonly resolver: NameResolver;
   readonly log: Logger;
 }
 
@@ -42,6 +40,7 @@ export class Peers {
   readonly #logged = new Allowance(LOGGED, LOGGED_PER_SECOND);
   /** Peers check their certificates by it; changed in place. */
   readonly #secure: ConnectionOptions = { ALPNProtocols: ['http/1.1'] };
+  readonly #names: PeerNames | null;
   #secret: PeerSecret;
   #started = false;
 
@@ -52,18 +51,27 @@ export class Peers {
     this.#secret = new PeerSecret(material.secret);
     this.setMaterial(material);
     this.#setUrls(config.urls);
+    this.#names = this.#openNames();
   }
 
   /** Checks the health of all from now on, and looks names up. */
   start(): void {
     this.#started = true;
     void this.#keepProbing();
-    const { dns, urls } = this.#context.config;
-    if (dns === null) return;
-    const names = new PeerNames(dns, new Resolver(LOOKUP), this.#context.log, (found) => {
-      if (this.#setUrls([...urls, ...found])) void this.#probeAll();
+    this.#names?.start();
+  }
+
+  #openNames(): PeerNames | null {
+    const { config, resolver, log } = this.#context;
+    if (config.dns === null) return null;
+    return new PeerNames(config.dns, resolver, log, (found) => {
+      if (this.#setUrls([...config.urls, ...found])) void this.#probeAll();
     });
-    names.start();
+  }
+
+  /** Looks names up now. Never rejects. */
+  async look(): Promise<void> {
+    await this.#names?.look();
   }
 
   get secret(): PeerSecret {

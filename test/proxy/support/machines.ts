@@ -43,6 +43,17 @@ export async function untilHealthy(machine: TestWorker, count = 1): Promise<Work
   return machine.statsWhen(({ peers }) => peers.filter(({ state }) => state === 'healthy').length >= count);
 }
 
+/** What a machine answers to a health check, to those who know the secret. */
+export function healthProof(
+  material: PeerMaterial,
+  question: string,
+  { machine = 'peer-00000001', active = true, time = Date.now() } = {},
+): string {
+  const secret = new PeerSecret(material.secret);
+  const { challenge = '' } = secret.open('probe', question) ?? {};
+  return secret.seal('health', { machine, active: active ? '1' : '0', time: String(time) }, [challenge]);
+}
+
 /** A request as a peer would pass it on: `fields` are name, value, …, of which the forwarding ones are signed. */
 export function markedRequest(
   material: PeerMaterial,
