@@ -46,10 +46,11 @@ export class Peer {
   }
 
   /** One late answer may be the doing of a busy moment, on either machine; the second is not. */
-  setHealth({ machine, problem, late = false }: Health): void {
+  setHealth({ machine, problem, late = false }: Health, own: string): void {
     this.healthy = problem === null || (late && this.healthy && !this.#late);
     this.#late = late;
     this.machine = machine ?? this.machine;
+    this.self = this.machine === own;
     if (problem !== null) this.note(problem);
   }
 

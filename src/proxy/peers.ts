@@ -165,8 +165,7 @@ export class Peers {
       Array.from(this.#peers.values(), async (peer) => {
         const health = await probe(peer.url, secret, this.#secure);
         if (secret !== this.#secret) return;
-        peer.self = health.machine === this.#context.machine;
-        peer.setHealth(health);
+        peer.setHealth(health, this.#context.machine);
       }),
     );
   }

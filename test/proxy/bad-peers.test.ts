@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { FallbackKind, PeerMaterial } from '../../src/messages.ts';
+import { Peer } from '../../src/proxy/peer.ts';
 import { PeerSecret } from '../../src/proxy/peer-secret.ts';
 import { type Answer, send } from '../support/http.ts';
 import { healthProof, newMaterial, startMachine, untilHealthy } from './support/machines.ts';
@@ -206,4 +207,23 @@ test('a list that holds the machine itself: it is left out', async (t) => {
   const { peers } = await here.statsWhen((stats) => stats.peers.length === 1 && stats.peers[0]?.state === 'healthy');
   assert.equal(peers[0]?.machine, 'other-00000001');
   for (let i = 0; i < 10; i++) assert.equal((await ask(here)).text, 'other');
+});
+
+test('one late answer to a health check is forgiven, two are not; the machine itself stays left out', () => {
+  const timeouts = { connect: 1_000, response: 1_000, responseIdle: 1_000 };
+  const well = { machine: 'a-00000001', problem: null };
+  const late = { machine: null, problem: 'late', late: true };
+  const other = new Peer('http://127.0.0.1:1', timeouts, {});
+  const seen = [late, well, late, late, well, late, well, late, well].map((health) => {
+    other.setHealth(health, 'self-00000001');
+    return other.available;
+  });
+  assert.deepEqual(seen, [false, true, true, false, true, true, true, true, true]);
+  other.setHealth({ machine: null, problem: 'refused' }, 'self-00000001');
+  assert.equal(other.available, false);
+  const self = new Peer('http://127.0.0.1:1', timeouts, {});
+  for (const health of [well, late, late, well, late]) {
+    self.setHealth(health, 'a-00000001');
+    assert.equal(self.available, false);
+  }
 });

@@ -27,6 +27,7 @@ export interface LoadOptions {
 /** What became of a request. */
 export interface LoadRecord {
   id: string;
+  method: 'GET' | 'POST';
   /** `ok`, `status 502`, `ECONNRESET`, `wrong id`, `wrong body`, … */
   outcome: string;
   /** Which version of the application answered, when it did. */
@@ -118,8 +119,9 @@ export class Load {
     const path = slow ? `/slow?ms=${slowFor}&load=${id}` : `/load?load=${id}`;
     const body = number % 3 === 0 ? undefined : randomBytes(BODY_SIZES[number % BODY_SIZES.length] ?? 0);
     const sentAt = Date.now();
+    const method = body ? 'POST' : 'GET';
     const { outcome, version } = await send(this.#address, path, {
-      method: body ? 'POST' : 'GET',
+      method,
       headers: { ...headers, 'x-request-id': id },
       ...(body && { body }),
       ...(agent && { agent }),
@@ -128,7 +130,7 @@ export class Load {
       (answer) => judge(answer, path, body),
       (error: NodeJS.ErrnoException) => ({ outcome: error.code ?? error.message, version: null }),
     );
-    this.#records.push({ id, outcome, version, sentAt, answeredAt: Date.now() });
+    this.#records.push({ id, method, outcome, version, sentAt, answeredAt: Date.now() });
     for (const { count, reached } of this.#waiting) if (this.count >= count) reached();
   }
 }

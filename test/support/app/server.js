@@ -1,6 +1,7 @@
 // The application that tests run behind wunderproxy, in a container or as a child process. Its environment says how it
 // behaves; see `settings`. It writes one JSON line per request begun and ended.
 import { createHash } from 'node:crypto';
+import { appendFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -20,6 +21,8 @@ const settings = {
   /** Exits with this status instead of starting. */
   exitCode: process.env.EXIT_CODE,
   ignoresTerm: process.env.IGNORE_TERM === '1',
+  /** Gets a line for each request, before anything is done about it. */
+  countFile: process.env.COUNT_FILE,
 };
 
 /** Milliseconds since the epoch with fractions, from the clock that never goes back. */
@@ -112,6 +115,7 @@ const server = createServer((request, response) => {
   const isHealth = url.pathname === settings.healthPath;
   if (!isHealth) {
     log({ begin: now(), id, method: request.method, url: request.url, version: settings.version });
+    if (settings.countFile !== undefined) appendFileSync(settings.countFile, `${request.method} ${request.url}\n`);
     response.once('close', () => log({ end: now(), id, complete: response.writableFinished }));
   }
   const route = isHealth ? health : (routes[url.pathname] ?? echo);
