@@ -6,6 +6,7 @@ import { test, type TestContext } from 'node:test';
 import { parseCommandLine, UsageError } from '../src/config.ts';
 import { PeerFileError, PeerKeeper, readPeerFiles } from '../src/peer-keeper.ts';
 import { memoryLog } from './support/memory-log.ts';
+import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
 
@@ -78,4 +79,20 @@ test('a file that turns bad leaves the secret in use, and never shows in the log
   assert.equal(keeper.reload()?.secret, Buffer.from('b'.repeat(40)).toString('base64'));
   assert.equal(lines.length, 1);
   assert.doesNotMatch(JSON.stringify(lines), /short-and-secret|aaaa|bbbb/);
+});
+
+test('the program is not started without its secret, or without a good one', async (t) => {
+  const file = join(folder(t), 'secret');
+  for (const [content, message] of [
+    [null, /^wunderproxy: --peer-secret-file [^\n]*ENOENT[^\n]*\n$/],
+    ['too-short', /^wunderproxy: --peer-secret-file [^\n]*it holds 9 bytes, at least 32 are needed\n$/],
+  ] as const) {
+    if (content !== null) writeFileSync(file, content);
+    const { code, stdout, stderr } = await runProgram(t, { args: ['--peer-secret-file', file, ...ARGUMENTS] });
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, message);
+  }
+  const { code, stderr } = await runProgram(t, { args: ['--peer', 'http://10.0.0.2', ...ARGUMENTS] });
+  assert.equal(code, 2);
+  assert.match(stderr, /^wunderproxy: --peer needs --peer-secret-file[^\n]*\n$/);
 });

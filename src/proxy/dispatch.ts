@@ -200,7 +200,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   /** The container's answer is as good as none, and there is somebody else to ask. */
   #failureIn(status: number): ErrorCode | null {
-    if (this.#peers === null || !this.#peers.countsAsFailure(status) || !this.#peers.available) return null;
+    if (this.#peers === null || !this.#peers.countsAsFailure(status) || !this.#peers.usable) return null;
     return 'upstream_bad_gateway';
   }
 

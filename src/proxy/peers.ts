@@ -97,10 +97,9 @@ export class Peers {
     if (this.#started) void this.#probeAll();
   }
 
-  /** Whether there is one that a request could be tried on. */
-  get available(): boolean {
-    for (const peer of this.#peers.values()) if (peer.available) return true;
-    return false;
+  /** Whether a request could be tried on one of them now. */
+  get usable(): boolean {
+    return this.budget.allows && [...this.#peers.values()].some((peer) => peer.available);
   }
 
   /** The one with the fewest requests of two at random, without those in `tried`; null when none can be asked. */
@@ -152,6 +151,11 @@ export class Peers {
     return added;
   }
 
+  /** A list of all machines is the usual reason; a copied disk, with its machine-id, the bad one. */
+  #noteSelf({ url, machine }: Peer): void {
+    this.#context.log.info({ peer: url, machine }, 'a peer has the id of this machine: it is left out');
+  }
+
   async #keepProbing(): Promise<void> {
     await this.#probeAll();
     const wait = PROBE_INTERVAL * (1 + JITTER * (2 * Math.random() - 1));
@@ -165,7 +169,9 @@ export class Peers {
       Array.from(this.#peers.values(), async (peer) => {
         const health = await probe(peer.url, secret, this.#secure);
         if (secret !== this.#secret) return;
+        const before = peer.self;
         peer.setHealth(health, this.#context.machine);
+        if (peer.self && !before) this.#noteSelf(peer);
       }),
     );
   }

@@ -100,10 +100,10 @@ test('with another secret everybody has to prove it anew', async (t) => {
     (found) => found.length === 1,
   );
   peers.setMaterial(newMaterial());
-  assert.equal(peers.available, false);
+  assert.equal(peers.usable, false);
   peers.setMaterial(material);
   await until(
-    async () => Promise.resolve(peers.available),
-    (available) => available,
+    async () => Promise.resolve(peers.usable),
+    (usable) => usable,
   );
 });

@@ -29,6 +29,9 @@ export interface Fleet {
   store(revision: string, options?: ConfigOptions): Promise<string>;
   /** Method and target of each request that an application has begun to work on, on whatever machine. */
   executed(): string[];
+  /** What they share. */
+  secret(): string;
+  /** Changes the file, which is read at the next reload. */
   setSecret(): void;
 }
 
@@ -81,6 +84,7 @@ export async function startFleet(t: Cleanup, count: number, more: string[] = [])
       return hash;
     },
     executed: () => readFileSync(executed, 'utf8').split('\n').slice(0, -1),
+    secret: () => readFileSync(secret, 'utf8'),
     setSecret,
   };
 }
