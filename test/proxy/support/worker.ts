@@ -15,6 +15,7 @@ import type {
   WorkerStats,
 } from '../../../src/messages.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
+import { compileCache } from '../../support/processes.ts';
 import { overTls, TEST_HOST, testMaterial } from './transport.ts';
 
 const MODULE = new URL('../../../src/proxy/worker.ts', import.meta.url);
@@ -77,8 +78,8 @@ export class TestWorker {
     this.#draining = options.route?.draining ?? [];
     const log = options.accessLog === undefined ? [] : [options.accessLog];
     this.process = fork(MODULE, [], {
-      env: { PATH: process.env['PATH'] ?? '', ...options.env },
-      execArgv: ['--import', 'tsx'],
+      env: { PATH: process.env['PATH'] ?? '', ...compileCache(), ...options.env },
+      execArgv: [],
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', plain.fd(), ...(secure === null ? [] : [secure.fd()]), ...log],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) {
