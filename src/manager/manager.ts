@@ -14,7 +14,6 @@ import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
 import { Deployments } from './deployments.ts';
-import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
 import { Journal } from './journal.ts';
 import { openStore } from './open-store.ts';
@@ -78,15 +77,21 @@ class Manager {
   readonly #acme: Acme | null;
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
-    return new Manager(message, await openStore(message.config, log), extend);
+    const store = await openStore(message.config, log);
+    return new Manager(message, store, await createRuntime(message.config, store), extend);
   }
 
-  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore, extend: ExtendApi) {
+  private constructor(
+    start: Extract<ToManager, { type: 'start' }>,
+    store: ConfigStore,
+    runtime: ContainerRuntime,
+    extend: ExtendApi,
+  ) {
     const { config } = start;
     this.#store = store;
     this.#files = new OptionFiles(config);
     this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
-    this.#runtime = createRuntime(config, store);
+    this.#runtime = runtime;
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
     this.#control = {
       app: config.app,
@@ -234,10 +239,12 @@ function createAcme(
   });
 }
 
-function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
+async function createRuntime(config: Config, store: ConfigStore): Promise<ContainerRuntime> {
   if (config.runtime === 'process') {
     return new ProcessRuntime({ send: (message) => send({ type: 'engine', message }) });
   }
+  // Only here: the client of Docker's API costs a manager of child processes time and memory for nothing.
+  const { DockerRuntime } = await import('./docker-runtime.ts');
   return new DockerRuntime({
     app: config.app,
     environment: store.name,
