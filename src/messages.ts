@@ -294,6 +294,8 @@ export type ToManager =
       /** This machine's id among those that share the store. */
       machine: string;
       config: Config;
+      /** Where the program listens, as in its log; `tls` is null when TLS is off. */
+      addresses: { proxy: string; tls: string | null; api: string };
       apiFd: number;
       route: Route;
       workers: WorkerInfo[];

@@ -152,6 +152,7 @@ export class Primary {
       version: this.#version,
       machine: this.#machine,
       config: this.#config,
+      addresses: this.#addresses(),
       apiFd: FIRST_INHERITED_FD,
       route: this.#pool.route,
       workers: this.#pool.workers,
@@ -218,10 +219,11 @@ export class Primary {
   #announce(): void {
     if (this.#announced || !this.#managerListens || !this.#pool.serving) return;
     this.#announced = true;
-    this.#log.info(
-      { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address },
-      'ready',
-    );
+    this.#log.info(this.#addresses(), 'ready');
+  }
+
+  #addresses(): { proxy: string; tls: string | null; api: string } {
+    return { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address };
   }
 
   #pulse(): void {
