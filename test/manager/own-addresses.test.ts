@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { NetworkInterfaceInfo } from 'node:os';
+import type { NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { test } from 'node:test';
 import { urlOfListener } from '../../src/manager/own-addresses.ts';
 
@@ -44,7 +44,7 @@ const cases: [what: string, scheme: 'http' | 'https', listener: string, interfac
 for (const [what, scheme, listener, interfaces, expected] of cases) {
   test(`a listener on ${what} is reached at ${expected ?? 'no URL'}`, () => {
     assert.equal(
-      urlOfListener(scheme, listener, () => interfaces as ReturnType<typeof import('node:os').networkInterfaces>),
+      urlOfListener(scheme, listener, () => interfaces as ReturnType<typeof networkInterfaces>),
       expected,
     );
   });
