@@ -99,12 +99,12 @@ class Manager {
       journal: new Journal(store, hostname(), log),
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
-      counts: new DeployCounts(),
+      counts: new DeployCounts(start.deployCounts, (counts) => send({ type: 'deploy-counts', counts })),
       log,
       stopping: this.#stopping.signal,
     };
     this.#deployments = new Deployments(this.#control);
-    this.#acme = createAcme(start, store, copies);
+    this.#acme = createAcme(start, store, copies, this.#control.counts);
     const about = {
       version: start.version,
       startedAt: start.startedAt,
@@ -219,6 +219,7 @@ function createAcme(
   { config, startedAt }: Extract<ToManager, { type: 'start' }>,
   store: ConfigStore,
   copies: StateCopies,
+  counts: DeployCounts,
 ): Acme | null {
   if (config.acmeDomain.length === 0) return null;
   return new Acme({
@@ -231,6 +232,7 @@ function createAcme(
     holder: `${hostname()} ${process.ppid} ${startedAt}`,
     log,
     onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+    onOrder: (outcome) => counts.add('certificate', outcome),
   });
 }
 

@@ -9,7 +9,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openLog } from '../../src/access-log-file.ts';
 import { options } from '../../src/config.ts';
-import { DECIDED_BY } from '../../src/proxy/access-log.ts';
+import { DECIDED_BY } from '../../src/deciding-options.ts';
 import { PIPE_BUF } from '../../src/proxy/line-writer.ts';
 import { until } from '../support/deployments.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
