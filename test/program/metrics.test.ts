@@ -134,6 +134,10 @@ test('every certificate says when it ends, and every limit how often it decided'
   const source = pair[1] ?? '';
   const tooLarge = await program.get('/up', { method: 'POST', body: 'x'.repeat(11) });
   assert.equal(tooLarge.status, 413);
+  await until(
+    async () => statusOf(program),
+    ({ Totals, States }) => Totals.Requests === 1 && Object.values(States).every((count) => count === 0),
+  );
   const idle = [1, 2].map(() => connect(portOf(program.proxy), '127.0.0.1'));
   t.after(() => idle.forEach((socket) => socket.destroy()));
   await until(
