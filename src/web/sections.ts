@@ -115,7 +115,7 @@ function healthOf({ State, StatusCodes }: ContainerStatus): string {
   const all = countOf(StatusCodes);
   if (all === 0) return 'running; its check passed, no requests yet';
   const failed = countOf(StatusCodes, '5xx');
-  return `running; its check passed, ${format.count(failed)} of ${format.plural(all, 'answer')} 5xx (${format.percent(failed / all)})`;
+  return `running; its check passed, ${format.percent(failed / all)} of ${format.plural(all, 'answer')} 5xx`;
 }
 
 /** Whether stop-old would stop it. */
