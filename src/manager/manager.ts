@@ -109,12 +109,12 @@ class Manager {
       journal: new Journal(store, hostname(), log),
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
-      counts: new DeployCounts(),
+      counts: new DeployCounts(start.deployCounts, (counts) => send({ type: 'deploy-counts', counts })),
       log,
       stopping: this.#stopping.signal,
     };
     this.#deployments = new Deployments(this.#control);
-    this.#acme = createAcme(start, store, copies);
+    this.#acme = createAcme(start, store, copies, this.#control.counts);
     this.#fleet = createFleet(start, store, this.#control, this.#deployments);
     const about = {
       version: start.version,
@@ -233,6 +233,7 @@ function createAcme(
   { config, startedAt }: Extract<ToManager, { type: 'start' }>,
   store: ConfigStore,
   copies: StateCopies,
+  counts: DeployCounts,
 ): Acme | null {
   if (config.acmeDomain.length === 0) return null;
   return new Acme({
@@ -245,6 +246,7 @@ function createAcme(
     holder: `${hostname()} ${process.ppid} ${startedAt}`,
     log,
     onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+    onOrder: (outcome) => counts.add('certificate', outcome),
   });
 }
 

@@ -1,25 +1,10 @@
+import { DECIDED_BY } from '../deciding-options.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Exchange } from './exchange.ts';
 import { firstValue, realClient, type Trust } from './headers.ts';
 import { type LineWriter, PIPE_BUF } from './line-writer.ts';
 import type { Tally } from './tally.ts';
 import type { Stages } from './trace.ts';
-
-/** Which option decided that a request failed. */
-export const DECIDED_BY: Partial<Record<ErrorCode, string>> = {
-  header_timeout: '--header-timeout',
-  body_timeout: '--body-timeout',
-  body_too_slow: '--body-rate',
-  body_too_large: '--max-body',
-  buffers_full: '--spool-max',
-  wrong_host: '--host',
-  write_timeout: '--write-timeout',
-  tunnel_timeout: '--tunnel-timeout',
-  upstream_connect_timeout: '--connect-timeout',
-  upstream_timeout: '--response-timeout',
-  upstream_stalled: '--response-idle-timeout',
-  drain_timeout: '--drain-timeout',
-};
 
 /** When a line is too long, texts that clients choose are cut to so many characters, step by step. */
 const CUTS = [1_000, 250, 60];

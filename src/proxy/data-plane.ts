@@ -180,6 +180,8 @@ export class DataPlane {
       states: this.#listener.states,
       connectionsAccepted: this.#listener.accepted,
       connectionsClosed: this.#listener.closed,
+      turnedAway: this.#listener.turnedAway,
+      cutOff: this.#listener.cutOff,
       ...this.#account.snapshot(),
       buffers: this.#spool.use,
       ...processUse(),

@@ -164,6 +164,7 @@ test('more connections than allowed, from one address or at all, are closed at o
     // Over TLS it does not get as far as a connection.
     const third = await RawClient.connect(t, worker.port).catch(() => null);
     assert.equal((await third?.all()) ?? '', '');
+    await worker.statsWhen(({ turnedAway }) => turnedAway[flag.replace(/=.*/, '')] === 1);
     clients[0].send(GET);
     await clients[0].until(/ok$/);
     clients[0].socket.destroy();
