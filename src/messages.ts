@@ -1,6 +1,9 @@
 import type { Config } from './config.ts';
 import type { LedgerState } from './ledger.ts';
+import type { PeerMaterial, PeerStats, WorkerPeers } from './peer-messages.ts';
 import type { ProcessUse } from './process-use.ts';
+
+export type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from './peer-messages.ts';
 
 /**
  * What the processes say to one another: the planes' only contract. Everything here survives JSON.
@@ -96,6 +99,10 @@ export interface WorkerStats extends ProcessUse {
   states: ConnectionStates;
   connectionsAccepted: number;
   connectionsClosed: number;
+  /** Connections, and requests by HTTP/2, that were turned away because there were too many, by the option that decided. */
+  turnedAway: Record<string, number>;
+  /** Connections that were cut off because they made work without end. */
+  cutOff: number;
   requests: number;
   /** Finished requests by status code. */
   statusCodes: Record<string, number>;
@@ -128,6 +135,9 @@ export interface Mark {
   at: number;
   totals: Pick<WorkerStats, 'requests' | 'statusCodes' | 'latency' | 'upstream' | 'errors'>;
 }
+
+/** How often deployments ended how, by event and outcome: kept by the primary for the next manager. */
+export type DeployTally = Record<string, Record<string, number>>;
 
 /** How often processes died and were replaced since the program started. */
 export interface Deaths {
@@ -227,50 +237,6 @@ export interface CertificateInfo {
   problem: string | null;
 }
 
-/** What machines that fall back to one another share. */
-export interface PeerMaterial {
-  /** In base64: whoever has it is believed about clients. */
-  secret: string;
-  /** PEM text: authorities beside the system's. */
-  ca: string | null;
-}
-
-/** Other machines, as a worker is to use them. */
-export interface WorkerPeers {
-  /** Origins. */
-  urls: string[];
-  /** A name whose addresses are further peers, and the port there. */
-  dns: { name: string; port: number } | null;
-  /** Statuses of the container that count as failures. */
-  fallbackOn: number[];
-  debugHeaders: boolean;
-  /** How many workers share what this machine may do. */
-  workers: number;
-}
-
-/** A peer as one worker sees it. */
-export interface PeerStats {
-  /** Origin. */
-  url: string;
-  /** Its id, once it has proved that it knows the secret. */
-  machine: string | null;
-  state: 'healthy' | 'half-open' | 'open' | 'unhealthy';
-  inFlight: number;
-  lastError: string | null;
-  /** In ms since the epoch. */
-  lastErrorAt: number | null;
-}
-
-/** A request that was to be answered by a peer. Written as JSON it is a key of counts. */
-export interface FallbackKind {
-  /** Origin; empty when none was found. */
-  peer: string;
-  /** Why this machine could not: an error code, or `status_502`. */
-  reason: string;
-  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
-  outcome: string;
-}
-
 /** What a worker must know: but for TLS keys and the secret of peers nothing that is worth stealing. */
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
@@ -354,6 +320,8 @@ export type ToManager =
       /** This machine's id among those that share the store. */
       machine: string;
       config: Config;
+      /** Where the program listens, as in its log; `tls` is null when TLS is off. */
+      addresses: { proxy: string; tls: string | null; api: string };
       apiFd: number;
       route: Route;
       workers: WorkerInfo[];
@@ -361,6 +329,7 @@ export type ToManager =
       /** Everything that was counted so far. */
       ledger: LedgerState;
       mark: Mark | null;
+      deployCounts: DeployTally;
     }
   /** Every worker that can accept a connection has acknowledged this version. */
   | { type: 'routed'; version: number }
@@ -384,6 +353,7 @@ export type FromManager =
   | { type: 'cut'; id: string }
   /** To be given to the next manager. */
   | { type: 'mark'; mark: Mark }
+  | { type: 'deploy-counts'; counts: DeployTally }
   /** Those that ACME obtained: all of them. */
   | { type: 'certificates'; certificates: Certificate[] }
   | { type: 'challenge'; worker: number; token: string; answer: string | null }

@@ -2,7 +2,16 @@ import { AccessLogFile } from './access-log-file.ts';
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './log.ts';
-import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import type {
+  DeployTally,
+  FromEngine,
+  FromManager,
+  FromWorker,
+  Mark,
+  ToEngine,
+  ToManager,
+  WorkerConfig,
+} from './messages.ts';
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import type { Machine } from './machine.ts';
@@ -60,6 +69,7 @@ export class Primary {
   /** For the next manager. */
   readonly #ledger = new Ledger();
   #mark: Mark | null = null;
+  #deployCounts: DeployTally = {};
   #managerDeaths = 0;
   #manager: Child<ToManager, FromManager> | null = null;
   #managerListens = false;
@@ -158,12 +168,14 @@ export class Primary {
       version: this.#version,
       machine: this.#machine,
       config: this.#config,
+      addresses: this.#addresses(),
       apiFd: FIRST_INHERITED_FD,
       route: this.#pool.route,
       workers: this.#pool.workers,
       startedAt: this.#startedAt,
       ledger: this.#ledger.state,
       mark: this.#mark,
+      deployCounts: this.#deployCounts,
     });
     if (this.#keeper) manager.send({ type: 'certificates', certificates: this.#keeper.infos });
   }
@@ -197,6 +209,9 @@ export class Primary {
       case 'mark':
         this.#mark = message.mark;
         return;
+      case 'deploy-counts':
+        this.#deployCounts = message.counts;
+        return;
       case 'engine':
         return this.#engine?.send(message.message);
       case 'certificates':
@@ -228,10 +243,11 @@ export class Primary {
   #announce(): void {
     if (this.#announced || !this.#managerListens || !this.#pool.serving) return;
     this.#announced = true;
-    this.#log.info(
-      { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address },
-      'ready',
-    );
+    this.#log.info(this.#addresses(), 'ready');
+  }
+
+  #addresses(): { proxy: string; tls: string | null; api: string } {
+    return { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address };
   }
 
   #pulse(): void {

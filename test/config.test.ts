@@ -3,7 +3,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
 import { workerSettings } from '../src/traffic-options.ts';
-import { type OptionCase, PEER_CASES } from './support/option-cases.ts';
+import { FLEET_OPTIONS, type OptionCase, PEER_OPTIONS } from './support/option-cases.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
@@ -18,6 +18,7 @@ const COMPRESSED_TYPES = [
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 
 const CASES: Record<string, OptionCase> = {
+  ...FLEET_OPTIONS,
   '--proxy': {
     key: 'proxy',
     value: ['127.0.0.1:8080', tcp('127.0.0.1', 8080)],
@@ -298,7 +299,7 @@ const CASES: Record<string, OptionCase> = {
     fallback: 'https://acme-v02.api.letsencrypt.org/directory',
     bad: ['http://example.com/directory', 'example.com', ''],
   },
-  ...PEER_CASES,
+  ...PEER_OPTIONS,
   '--access-log': {
     key: 'accessLog',
     value: ['/var/log/shop.log', { kind: 'file', path: '/var/log/shop.log' }],

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { isMachineId } from '../machine.ts';
+import { isPlainUrl } from '../units.ts';
 
 /*
  * What a machine says of itself to the others that share its store: one object each, which only it writes.
@@ -7,6 +8,9 @@ import { isMachineId } from '../machine.ts';
 
 /** A heartbeat is never larger, in bytes. */
 export const LARGEST_HEARTBEAT = 64 * 1024;
+
+/** What `--heartbeat` may be, in seconds. */
+const LONGEST_INTERVAL = 300;
 
 /** Keys of heartbeats begin with it. */
 export const HEARTBEATS = 'machines/';
@@ -81,7 +85,7 @@ const schema = z.object({
   Tls: url.nullable(),
   StartedAt: time,
   At: time,
-  Every: z.number().min(0).max(3_600),
+  Every: z.number().min(0).max(LONGEST_INTERVAL),
   Active: z.object({ Hash: text, Revision: text, SwitchedAt: time.nullable() }).nullable(),
   State: z.string().regex(/^[a-z_]{1,40}$/),
   InFlight: count,
@@ -90,13 +94,6 @@ const schema = z.object({
   Boot: text,
   Sequence: count,
 });
-
-/** Whether it is an http or https URL without a password, query or fragment. */
-export function isPlainUrl(value: string): boolean {
-  if (!URL.canParse(value)) return false;
-  const { protocol, username, password, search, hash } = new URL(value);
-  return /^https?:$/.test(protocol) && username + password + search + hash === '';
-}
 
 /** The key of a machine's heartbeat, below the prefix. */
 export function heartbeatKey(machine: string): string {

@@ -3,11 +3,12 @@ import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
 import { configuredPeers, type FallbackCount, fallbackCounts } from './fallbacks.ts';
+import type { Fleet } from './fleet.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
-import { joinPeers, type PeerStatus } from './peers.ts';
+import type { PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
@@ -82,6 +83,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** `Ok`, or why machines that share the store may not see one another as they are. */
+  FleetState: string;
   /** Null without `--acme-domain`. */
   Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
@@ -100,6 +103,10 @@ export interface Status {
     Fallbacks: FallbackCount[];
     /** Requests that another machine passed on to this one, or that looked so, by what their marker was worth. */
     Markers: Record<string, number>;
+    /** Connections, and requests by HTTP/2, that there were too many of, by the option that decided. */
+    TurnedAway: Record<string, number>;
+    /** Connections that were cut off because they made work without end. */
+    CutOff: number;
   };
   /** The last hour in slices of 10 s. */
   Recent: readonly RecentSlice[];
@@ -141,6 +148,7 @@ export interface About {
   primary: () => { use: ProcessUse; deaths: Deaths };
   certificates: () => CertificateInfo[];
   acme: () => AcmeStatus | null;
+  fleet: Pick<Fleet, 'peers' | 'problem' | 'failures'>;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -161,6 +169,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: isoTime(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    FleetState: about.fleet.problem ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
@@ -174,6 +183,8 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       Retries: totals.retries,
       Fallbacks: fallbackCounts(totals),
       Markers: totals.markers,
+      TurnedAway: totals.turnedAway,
+      CutOff: totals.cutOff,
     },
     Recent: control.recent.slices,
     Deploys: control.recent.deploys,
@@ -190,7 +201,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
-    Peers: joinPeers([], configuredPeers(totals)),
+    Peers: about.fleet.peers(configuredPeers(totals)),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };

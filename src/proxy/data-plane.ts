@@ -54,13 +54,13 @@ export class DataPlane {
     const trust = trustIn(config.trustedProxies);
     this.#spool = new Spool(config.spool);
     this.#accessLog = this.#openAccessLog(trust);
-    this.#router = new Router(timeouts, () => this.#sendStats());
+    const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
+    this.#router = new Router(timeouts, sweeper, () => this.#sendStats());
     this.#account = new Account(log, this.#accessLog, this.#router.tallies, route.activeSince);
     this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
     this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
-    this.#peers = this.#openPeers();
+    this.#peers = this.#openPeers(sweeper);
     this.#markers = new Markers(config.peerMaterial, log, (nonce, until) => send({ type: 'nonce', nonce, until }));
-    const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
       account: this.#account,
@@ -150,10 +150,10 @@ export class DataPlane {
     this.#markers.receive(nonce, fresh);
   }
 
-  #openPeers(): Peers | null {
+  #openPeers(sweeper: Sweeper): Peers | null {
     const { peers: config, peerMaterial: material, machine, timeouts } = this.#config;
     if (config === null || material === null) return null;
-    return new Peers({ config, material, machine, timeouts, resolver: new Resolver(LOOKUP), log: this.#log });
+    return new Peers({ config, material, machine, timeouts, sweeper, resolver: new Resolver(LOOKUP), log: this.#log });
   }
 
   /** The manager's answer to an ACME challenge. */
@@ -212,6 +212,8 @@ export class DataPlane {
       states: this.#listener.states,
       connectionsAccepted: this.#listener.accepted,
       connectionsClosed: this.#listener.closed,
+      turnedAway: this.#listener.turnedAway,
+      cutOff: this.#listener.cutOff,
       ...this.#account.snapshot(),
       fallbacks: this.#peers?.counts ?? {},
       markers: this.#markers.counts.snapshot(),

@@ -1,18 +1,18 @@
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
-import type { Exchange, ExchangeOwner } from './exchange.ts';
+import type { Exchange, ExchangeOwner, Fields } from './exchange.ts';
 import { Fallback, type FallbackAttempt } from './fallback.ts';
 import { interimFields, reasonPhrase, responseFields, trailerFields, upgradeFields } from './headers.ts';
-import type { StoredBody } from './request-body.ts';
+import type { Http1ResponseHead } from './http1-response.ts';
 import type { Peers } from './peers.ts';
+import type { StoredBody } from './request-body.ts';
 import { type ResponseSource, UpstreamResponse } from './response-body.ts';
-import { failureOf, isConnectionLoss, isIdempotent, mayGoElsewhere, UNWANTED } from './retry-rule.ts';
+import { isIdempotent, mayGoElsewhere } from './retry-rule.ts';
 import type { Router } from './router.ts';
 import type { Tally } from './tally.ts';
-import type { Occupant, Target, UpstreamConnection } from './target.ts';
+import type { Occupant, Target } from './target.ts';
 import type { Trace } from './trace.ts';
+import type { OutgoingRequest, ResponseHandler, UpstreamConnection, UpstreamFailure } from './upstream-connection.ts';
 
 /** A container that has changed protocols: from here on its connection is a tunnel. */
 export interface Upgraded {
@@ -45,10 +45,6 @@ export function dispatch(
   return new Promise((resolve, reject) => new Dispatch(exchange, fields, body, router, peers, resolve, reject).start());
 }
 
-/** Thrown at undici before it writes: the target left service meanwhile. The request never reached it. */
-const RETARGETED = new Error('another container is in service');
-/** As before: nobody waits for the answer any more. */
-const GIVEN_UP = new Error('nobody waits for the answer');
 /**
  * How far a request has come:
  *
@@ -59,37 +55,28 @@ const GIVEN_UP = new Error('nobody waits for the answer');
  */
 type Phase = 'waiting' | 'written' | 'answered' | 'over';
 
-class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, ResponseSource {
+class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSource {
   readonly #exchange: Exchange;
   readonly #trace: Trace;
   readonly #router: Router;
   readonly #peers: Peers | null;
-  readonly #options: Dispatcher.DispatchOptions;
-  readonly #body: StoredBody | null;
+  readonly #request: OutgoingRequest;
   readonly #resolve: (answer: Answer) => void;
   readonly #reject: (error: WunderproxyError) => void;
   #phase: Phase = 'waiting';
   #target: Target | null = null;
   #connection: UpstreamConnection | null = null;
-  /** On which the response came that has ended. */
-  #last: UpstreamConnection | null = null;
-  #controller: Dispatcher.DispatchController | null = null;
   #response: UpstreamResponse | null = null;
   /** Whether the present target may have read the request. */
   #written = false;
   /** Whether the connection had carried a request before this one. */
   #reused = false;
-  /** Whether any byte of an answer has come. */
-  #heard = false;
   #retried = false;
   /** Once this machine could not answer it. */
   #fallback: Fallback | null = null;
   /** The peer that is tried now. */
   #attempt: FallbackAttempt | null = null;
-  /** Why a response that has begun is not wanted. */
-  #unwanted: ErrorCode | null = null;
-  /** When the first interim response came, by `performance.now()`. */
-  #informedAt: number | null = null;
+  overran = false;
 
   constructor(
     exchange: Exchange,
@@ -107,8 +94,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#resolve = resolve;
     this.#reject = reject;
     const { method, target, upgrade } = exchange.head;
-    this.#options = { method, path: target, headers: fields, upgrade };
-    this.#body = body;
+    this.#request = { method, target, fields, body, upgrade };
   }
 
   start(): void {
@@ -119,82 +105,49 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   #choose(): void {
     const target = this.#router.current;
     if (target === null) return this.#failed('no_active_container');
-    this.#send(target, this.#options, target.tally);
-  }
-
-  #send(target: Target, options: Dispatcher.DispatchOptions, tally: Tally | null): void {
-    this.#phase = 'waiting';
-    this.#controller = null;
-    this.#written = false;
-    this.#target = target;
-    this.#trace.dispatch(tally);
-    target.claim(this);
-    const body = this.#body === null ? null : this.#body.open();
-    this.#connection = target.takeConnection(this.#retried);
-    this.#connection.client.dispatch({ ...options, body }, this);
+    this.#send(target, this.#request, target.tally);
   }
 
   #sendToPeer(attempt: FallbackAttempt): void {
     this.#attempt = attempt;
     // It stays the container's that it was meant for.
-    this.#send(attempt.peer.target, { ...this.#options, headers: attempt.fields() }, this.#trace.tally);
+    this.#send(attempt.peer.target, { ...this.#request, fields: attempt.fields() }, this.#trace.tally);
   }
 
-  /** It has failed before any answer, and nothing of it runs any more. */
-  #failed(code: ErrorCode, cause?: Error): void {
-    this.#attempt?.end(code);
-    this.#attempt = null;
-    const elsewhere = mayGoElsewhere(code, this.#exchange.head.method);
-    if (this.#peers !== null && elsewhere) {
-      this.#fallback ??= new Fallback(this.#peers, this.#exchange, this.#options.headers as string[], code, cause);
-      const next = this.#fallback.next();
-      this.#heard = false;
-      this.#retried = false;
-      this.#informedAt = null;
-      if (next !== null) return this.#sendToPeer(next);
-    }
-    // What a peer may have carried out must not look as if it had never begun.
-    const told = elsewhere && this.#fallback !== null ? this.#fallback.local : { code, cause };
-    this.#fail(told.code, told.cause);
+  #send(target: Target, request: OutgoingRequest, tally: Tally | null): void {
+    this.#phase = 'waiting';
+    this.#written = false;
+    this.#target = target;
+    this.#trace.dispatch(tally);
+    target.claim(this);
+    const tunnel = request.upgrade !== null;
+    const connection = tunnel || this.#retried ? target.newConnection(tunnel) : target.takeConnection();
+    this.#connection = connection;
+    this.#reused = connection.used;
+    connection.send(request, this);
   }
 
-  // What undici tells ------------------------------------------------------------------------------------------------
+  // What the connection tells ----------------------------------------------------------------------------------------
 
-  /** Called just before the request is written: the last moment to keep it from a target that has left service. */
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.#phase === 'over') throw GIVEN_UP;
-    if (this.#attempt === null && this.#target !== this.#router.current) throw RETARGETED;
+  onWrite(): void {
     this.#phase = 'written';
     this.#written = true;
     this.#trace.writtenAt = performance.now();
-    this.#controller = controller;
-    if (this.#connection === null) return;
-    this.#reused = this.#connection.used;
-    this.#connection.used = true;
   }
 
-  onResponseStarted(): void {
-    this.#heard = true;
-  }
-
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    _headers: unknown,
-    statusText?: string,
-  ): void {
-    if (this.#phase === 'over' || controller !== this.#controller) return;
-    const raw = controller.rawHeaders as Buffer[];
-    if (status < 200) return this.#onInterim(raw, status, statusText);
-    const parsed = responseFields(raw, Date.now());
-    if (parsed === null) return this.#refuse('upstream_malformed');
-    const unwanted = this.#attempt === null ? this.#failureIn(status) : this.#attempt.refusal(raw);
-    if (unwanted !== null && mayGoElsewhere(unwanted, this.#exchange.head.method)) return this.#refuse(unwanted);
+  onHead(head: Http1ResponseHead): void {
+    const { status, length } = head;
+    const unwanted = this.#attempt === null ? this.#failureIn(status) : this.#attempt.refusal(head);
+    if (unwanted !== null && mayGoElsewhere(unwanted, this.#request.method)) return this.#refuse(unwanted);
     this.#attempt?.answered();
     this.#phase = 'answered';
     this.#trace.answeredAt = performance.now();
-    const head = { status, reason: reasonPhrase(status, statusText), fields: parsed.fields, length: parsed.length };
-    this.#response = new UpstreamResponse(head, parsed.live, this);
+    const { fields, live } = responseFields(head, Date.now());
+    this.#response = new UpstreamResponse(
+      { status, reason: reasonPhrase(status, head.reason), fields, length },
+      live,
+      this,
+    );
     this.#resolve(this.#response);
   }
 
@@ -204,108 +157,86 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     return 'upstream_bad_gateway';
   }
 
-  /** The response that has begun can't be the client's: `onResponseError` is told. */
+  /** The response that has begun can't be the client's. */
   #refuse(code: ErrorCode): void {
-    this.#unwanted = code;
-    this.#controller?.abort(UNWANTED);
+    this.#connection?.destroy();
+    this.#leave();
+    this.#failed(code);
   }
 
-  #onInterim(raw: Buffer[], status: number, statusText: string | undefined): void {
-    const fields = interimFields(raw);
-    // A change of protocols that nobody asked for, or that does not say to which one.
-    if (fields === null || status === 101 || status < 100) return this.#refuse('upstream_malformed');
-    // undici begins to wait anew with each of them: a container could go on for ever.
-    this.#informedAt ??= performance.now();
-    const waited = performance.now() - this.#informedAt;
-    if (waited > (this.#target?.timeouts.response ?? 0)) return this.#abort('upstream_timeout');
-    this.#exchange.inform(status, reasonPhrase(status, statusText), fields);
+  onInterim(head: Http1ResponseHead): void {
+    this.#exchange.inform(head.status, reasonPhrase(head.status, head.reason), interimFields(head));
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    // Null: the response was not wanted.
+  onData(chunk: Buffer): void {
     this.#response?.push(chunk);
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
-    if (controller !== this.#controller) return;
-    if (this.#connection?.broken === true) return this.#onBrokenEnd();
-    const trailers = (controller.rawTrailers ?? []) as Buffer[];
-    this.#last = this.#connection;
-    this.#leave(true);
+  onEnd(trailers: Fields, overran: boolean): void {
+    this.overran = overran;
+    this.#leave();
     this.#attempt?.end(null);
     this.#end();
-    this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
+    this.#response?.end(trailers.length === 0 ? trailers : trailerFields(trailers));
   }
 
-  /** undici takes a reset for the end of a body whose end only the connection tells: it may be anywhere in it. */
-  #onBrokenEnd(): void {
-    this.#leave(false);
-    this.#fail('upstream_broken');
-  }
-
-  onRequestUpgrade(
-    controller: Dispatcher.DispatchController,
-    _status: number,
-    _headers: unknown,
-    socket: Duplex,
-  ): void {
+  onUpgrade(head: Http1ResponseHead, socket: Socket): void {
     const target = this.#target;
-    const fields = upgradeFields(controller.rawHeaders as Buffer[], this.#exchange.head.upgrade ?? '');
-    if (this.#phase === 'over' || target === null || fields === null) {
+    const fields = upgradeFields(head, this.#exchange.head.upgrade ?? '');
+    if (target === null || fields === null) {
       socket.destroy();
-      if (this.#phase !== 'over') this.#fail('upstream_malformed');
-      return;
+      this.#leave();
+      return this.#failed('upstream_malformed');
     }
     this.#attempt?.end(null);
     this.#end();
-    this.#resolve({
-      target,
-      socket: socket as Socket,
-      reason: reasonPhrase(101),
-      fields,
-      release: () => this.#leave(false),
-    });
+    this.#resolve({ target, socket, reason: reasonPhrase(101), fields, release: () => this.#leave() });
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    const again = error === RETARGETED || this.#mayRetry(error);
-    const code = this.#unwanted ?? failureOf(error, this.#phase !== 'waiting');
-    this.#unwanted = null;
-    this.#leave(false);
-    if (this.#phase === 'over') return;
-    if (this.#phase === 'answered') return this.#fail(code, error);
-    if (!again) return this.#failed(code, error);
-    if (error !== RETARGETED) {
-      this.#retried = true;
-      this.#trace.retries++;
-    }
+  onFailure(code: UpstreamFailure, heard: boolean, cause?: Error): void {
+    const again = this.#mayRetry(code, heard);
+    this.#leave();
+    if (this.#phase === 'answered') return this.#fail(code, cause);
+    if (!again) return this.#failed(code, cause);
+    this.#retried = true;
+    this.#trace.retries++;
     if (this.#attempt === null) this.#choose();
     else this.#sendToPeer(this.#attempt);
   }
 
   /**
    * To the same again: once, on a new connection, when a kept-alive one turns out to be closed before any byte of an
-   * answer came, and only if the request was never written or may be sent twice.
+   * answer came, and only if the request may be sent twice.
    */
-  #mayRetry(error: Error): boolean {
-    if (this.#retried || this.#heard || !isConnectionLoss(error)) return false;
-    if (this.#phase === 'waiting') return this.#connection?.used === true;
-    return this.#phase === 'written' && this.#reused && isIdempotent(this.#exchange.head.method);
+  #mayRetry(code: UpstreamFailure, heard: boolean): boolean {
+    if (this.#retried || heard || code !== 'upstream_broken') return false;
+    return this.#reused && isIdempotent(this.#request.method);
+  }
+
+  /** It has failed before any answer, and nothing of it runs any more. */
+  #failed(code: ErrorCode, cause?: Error): void {
+    this.#attempt?.end(code);
+    this.#attempt = null;
+    const elsewhere = mayGoElsewhere(code, this.#request.method);
+    if (this.#peers !== null && elsewhere) {
+      this.#fallback ??= new Fallback(this.#peers, this.#exchange, this.#request.fields, code, cause);
+      const next = this.#fallback.next();
+      this.#retried = false;
+      if (next !== null) return this.#sendToPeer(next);
+    }
+    // What a peer may have carried out must not look as if it had never begun.
+    const told = elsewhere && this.#fallback !== null ? this.#fallback.local : { code, cause };
+    this.#fail(told.code, told.cause);
   }
 
   // Ends -------------------------------------------------------------------------------------------------------------
 
-  /** Releases the target; the connection goes back when it can be used again. */
-  #leave(reusable: boolean): void {
+  /** Releases the target. */
+  #leave(): void {
     const target = this.#target;
-    const connection = this.#connection;
     if (target === null) return;
     this.#target = null;
     this.#connection = null;
-    if (connection !== null) {
-      if (reusable) target.returnConnection(connection);
-      else connection.close();
-    }
     this.#trace.releasedAt = performance.now();
     if (this.#written) target.tally.finish(this.#trace.releasedAt - this.#trace.dispatchedAt);
     target.release(this);
@@ -313,7 +244,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   #end(): void {
     this.#phase = 'over';
-    this.#body?.release();
+    this.#request.body?.release();
   }
 
   #fail(code: ErrorCode, cause?: Error): void {
@@ -327,23 +258,19 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Ends the request at the container and the wait for it. */
   #abort(code: ErrorCode): void {
     if (this.#phase === 'over') return;
-    const waiting = this.#phase === 'waiting';
-    const controller = this.#controller;
+    this.#connection?.destroy();
+    this.#leave();
     this.#fail(code);
-    if (waiting) {
-      // It is still in undici's hands, and the connection may be of use to the next; what counts is that nobody waits.
-      this.#target?.release(this);
-      this.#connection?.destroy(GIVEN_UP);
-    } else {
-      controller?.abort(UNWANTED);
-    }
   }
 
   // What others tell -------------------------------------------------------------------------------------------------
 
+  /** What was not written goes to the container that is in service now. */
   onRetired(): void {
-    // Makes undici report RETARGETED for what it has not written.
-    if (this.#phase === 'waiting' && this.#attempt === null) this.#connection?.destroy(RETARGETED);
+    if (this.#phase !== 'waiting' || this.#attempt !== null) return;
+    this.#connection?.destroy();
+    this.#leave();
+    this.#choose();
   }
 
   cut(): void {
@@ -358,18 +285,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   onDrain(): void {}
 
   pause(): void {
-    this.#controller?.pause();
+    this.#connection?.pause();
   }
 
   resume(): void {
-    this.#controller?.resume();
+    this.#connection?.resume();
   }
 
   abort(): void {
     this.#abort('client_closed');
-  }
-
-  get overran(): boolean {
-    return this.#last?.overran === true;
   }
 }

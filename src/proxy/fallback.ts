@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { describeError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 import type { Pass } from './breaker.ts';
-import type { Exchange } from './exchange.ts';
+import type { Exchange, Fields } from './exchange.ts';
+import type { Http1ResponseHead } from './http1-response.ts';
 import type { Peer } from './peer.ts';
 import { peerFields, refusalOf } from './peer-headers.ts';
 import type { Peers } from './peers.ts';
@@ -13,13 +14,13 @@ const MOST_PEERS = 2;
 export class Fallback {
   readonly #peers: Peers;
   readonly #exchange: Exchange;
-  readonly #fields: readonly string[];
+  readonly #fields: Fields;
   readonly #tried: Peer[] = [];
   /** What is answered when no peer can, either: how it failed here. */
   readonly local: { code: ErrorCode; cause: Error | undefined };
 
   /** @param fields what the container would have got */
-  constructor(peers: Peers, exchange: Exchange, fields: readonly string[], code: ErrorCode, cause: Error | undefined) {
+  constructor(peers: Peers, exchange: Exchange, fields: Fields, code: ErrorCode, cause: Error | undefined) {
     this.#peers = peers;
     this.#exchange = exchange;
     this.#fields = fields;
@@ -57,7 +58,7 @@ export class FallbackAttempt {
   readonly #peers: Peers;
   readonly #pass: Pass;
   readonly #exchange: Exchange;
-  readonly #fields: readonly string[];
+  readonly #fields: Fields;
   readonly #onOver: (outcome: string) => void;
   #nonce = '';
   #over = false;
@@ -70,7 +71,7 @@ export class FallbackAttempt {
     peer: Peer,
     pass: Pass,
     exchange: Exchange,
-    fields: readonly string[],
+    fields: Fields,
     onOver: (outcome: string) => void,
   ) {
     this.#peers = peers;
@@ -91,8 +92,8 @@ export class FallbackAttempt {
   }
 
   /** The error that a peer's answer is, when it proves to be the peer's own and not the application's; else null. */
-  refusal(raw: readonly Buffer[]): ErrorCode | null {
-    const text = refusalOf(raw);
+  refusal(head: Http1ResponseHead): ErrorCode | null {
+    const text = refusalOf(head);
     const values = text === null ? null : this.#peers.secret.open('refusal', text, [this.#nonce]);
     this.#refusal = ERROR_CODES.find((code) => code === values?.['error']) ?? null;
     return this.#refusal;

@@ -1,4 +1,5 @@
-import type { RequestHead, ResponseHead } from './exchange.ts';
+import type { Fields, RequestHead, ResponseHead } from './exchange.ts';
+import type { Http1ResponseHead } from './http1-response.ts';
 import { FALLBACK, firstValue, isForwarding, REQUEST_START, valuesOf } from './headers.ts';
 
 /*
@@ -41,7 +42,7 @@ type Signed = Pick<RequestHead, 'method' | 'target' | 'host' | 'fields' | 'names
 /** What a peer gets in place of the container: the same fields, and a marker. `seal` makes it of what it vouches for. */
 export function peerFields(
   { method, target }: RequestHead,
-  forContainer: readonly string[],
+  forContainer: Fields,
   seal: (parts: string[]) => string,
 ): string[] {
   const fields = forContainer.slice(0, forContainer.lastIndexOf(REQUEST_START));
@@ -50,11 +51,9 @@ export function peerFields(
 }
 
 /** What a peer says of an answer that is not its container's; null when it says nothing. */
-export function refusalOf(raw: readonly Buffer[]): string | null {
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    if (raw[i]?.toString('latin1').toLowerCase() === FALLBACK) return raw[i + 1]?.toString('latin1') ?? null;
-  }
-  return null;
+export function refusalOf({ fields, names }: Http1ResponseHead): string | null {
+  const at = names.indexOf(FALLBACK);
+  return at === -1 ? null : (fields[2 * at + 1] ?? null);
 }
 
 /** An answer of this machine to a peer, with what proves that it is not its container's. */

@@ -3,16 +3,24 @@ import type { PeerStats } from '../messages.ts';
 import { Breaker } from './breaker.ts';
 import type { Health } from './peer-probe.ts';
 import { Tally } from './tally.ts';
-import { Target, type UpstreamTimeouts } from './target.ts';
+import type { Sweeper } from './sweeper.ts';
+import { Target } from './target.ts';
+import type { UpstreamTimeouts } from './upstream-connection.ts';
 
 const PORTS: Record<string, number> = { 'http:': 80, 'https:': 443 };
+
+/** What its connections work with. */
+export interface PeerContext {
+  readonly timeouts: UpstreamTimeouts;
+  readonly sweeper: Sweeper;
+}
 
 /** Another machine: where it is, whether it can be asked, what runs there. */
 export class Peer {
   /** Origin. */
   readonly url: string;
   readonly target: Target;
-  readonly breaker: Breaker;
+  readonly breaker = new Breaker();
   /** Its id, once it has proved that it knows the secret. */
   machine: string | null = null;
   /** Whether its last health check went well. */
@@ -24,15 +32,14 @@ export class Peer {
   lastErrorAt: number | null = null;
 
   /** @param secure how its certificate is checked; for https only */
-  constructor(url: string, timeouts: UpstreamTimeouts, secure: ConnectionOptions, now?: () => number) {
+  constructor(url: string, { timeouts, sweeper }: PeerContext, secure: ConnectionOptions) {
     this.url = url;
-    this.breaker = new Breaker(now);
     const { protocol, hostname, port } = new URL(url);
     const host = hostname.replace(/^\[|\]$/g, '');
     const address = { host, port: port === '' ? (PORTS[protocol] ?? 0) : Number(port) };
     const tally = new Tally('', '', '', null);
     const route = { id: url, hash: '', revision: '', address };
-    this.target = new Target(route, tally, timeouts, () => {}, protocol === 'https:' ? secure : null);
+    this.target = new Target(route, tally, timeouts, sweeper, () => {}, protocol === 'https:' ? secure : null);
   }
 
   /** Whether a request may be tried there. */

@@ -7,8 +7,9 @@ import { Peer } from './peer.ts';
 import { type NameResolver, PeerNames } from './peer-names.ts';
 import { probe } from './peer-probe.ts';
 import { PeerSecret } from './peer-secret.ts';
+import type { Sweeper } from './sweeper.ts';
 import { Counts } from './tally.ts';
-import type { UpstreamTimeouts } from './target.ts';
+import type { UpstreamTimeouts } from './upstream-connection.ts';
 
 /** Peers are asked for their health so often (ms), give or take JITTER of it: not all workers at the same moment. */
 const PROBE_INTERVAL = 2_000;
@@ -25,6 +26,7 @@ export interface PeersContext {
   /** This machine's id. */
   readonly machine: string;
   readonly timeouts: UpstreamTimeouts;
+  readonly sweeper: Sweeper;
   /** Looks names up. */
   readonly resolver: NameResolver;
   readonly log: Logger;
@@ -145,7 +147,7 @@ export class Peers {
     }
     for (const url of urls) {
       if (this.#peers.has(url)) continue;
-      this.#peers.set(url, new Peer(url, this.#context.timeouts, this.#secure));
+      this.#peers.set(url, new Peer(url, this.#context, this.#secure));
       added = true;
     }
     return added;

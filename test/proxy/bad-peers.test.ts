@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import type { FallbackKind, PeerMaterial } from '../../src/messages.ts';
 import { Peer } from '../../src/proxy/peer.ts';
 import { PeerSecret } from '../../src/proxy/peer-secret.ts';
+import { Sweeper } from '../../src/proxy/sweeper.ts';
 import { type Answer, send } from '../support/http.ts';
 import { healthProof, newMaterial, startMachine, untilHealthy } from './support/machines.ts';
 import { Upstream } from './support/upstream.ts';
@@ -210,10 +211,10 @@ test('a list that holds the machine itself: it is left out', async (t) => {
 });
 
 test('one late answer to a health check is forgiven, two are not; the machine itself stays left out', () => {
-  const timeouts = { connect: 1_000, response: 1_000, responseIdle: 1_000 };
+  const context = { timeouts: { connect: 1_000, response: 1_000, responseIdle: 1_000 }, sweeper: new Sweeper(1_000) };
   const well = { machine: 'a-00000001', problem: null };
   const late = { machine: null, problem: 'late', late: true };
-  const other = new Peer('http://127.0.0.1:1', timeouts, {});
+  const other = new Peer('http://127.0.0.1:1', context, {});
   const seen = [late, well, late, late, well, late, well, late, well].map((health) => {
     other.setHealth(health, 'self-00000001');
     return other.available;
@@ -221,7 +222,7 @@ test('one late answer to a health check is forgiven, two are not; the machine it
   assert.deepEqual(seen, [false, true, true, false, true, true, true, true, true]);
   other.setHealth({ machine: null, problem: 'refused' }, 'self-00000001');
   assert.equal(other.available, false);
-  const self = new Peer('http://127.0.0.1:1', timeouts, {});
+  const self = new Peer('http://127.0.0.1:1', context, {});
   for (const health of [well, late, late, well, late]) {
     self.setHealth(health, 'a-00000001');
     assert.equal(self.available, false);

@@ -6,6 +6,7 @@ import { test, type TestContext } from 'node:test';
 import type { PeerMaterial } from '../../src/messages.ts';
 import type { NameResolver } from '../../src/proxy/peer-names.ts';
 import { Peers } from '../../src/proxy/peers.ts';
+import { Sweeper } from '../../src/proxy/sweeper.ts';
 import { until } from '../support/deployments.ts';
 import { memoryLog } from '../support/memory-log.ts';
 import { healthProof, newMaterial } from './support/machines.ts';
@@ -37,7 +38,15 @@ function peersOf(
 ) {
   const config = { urls, dns, fallbackOn: [], debugHeaders: false, workers: 1 };
   const timeouts = { connect: 1_000, response: 1_000, responseIdle: 1_000 };
-  return new Peers({ config, material, machine: 'self-00000000', timeouts, resolver, log: memoryLog().log });
+  return new Peers({
+    config,
+    material,
+    machine: 'self-00000000',
+    timeouts,
+    sweeper: new Sweeper(250),
+    resolver,
+    log: memoryLog().log,
+  });
 }
 
 const machines = (peers: Peers) => peers.stats.filter(({ state }) => state === 'healthy').map(({ machine }) => machine);

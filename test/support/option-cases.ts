@@ -1,6 +1,6 @@
 import type { Config } from '../../src/config.ts';
 
-/** How an option is written, and what it means. */
+/** What an option takes and refuses. */
 export interface OptionCase {
   key: keyof Config;
   /** What is written, and what it means; null: the flag takes no value. */
@@ -15,7 +15,7 @@ export interface OptionCase {
 }
 
 /** The options about other machines. */
-export const PEER_CASES: Record<string, OptionCase> = {
+export const PEER_OPTIONS: Record<string, OptionCase> = {
   '--peer': {
     key: 'peer',
     value: ['http://10.0.0.2', ['http://10.0.0.2']],
@@ -67,4 +67,30 @@ export const PEER_CASES: Record<string, OptionCase> = {
     bad: ['503', '504', '502,503', '500', '', 'all'],
   },
   '--debug-headers': { key: 'debugHeaders', value: [null, true], other: ['true', true], fallback: false, bad: [] },
+};
+
+/** The options of machines that see one another. */
+export const FLEET_OPTIONS: Record<string, OptionCase> = {
+  '--api-url': {
+    key: 'apiUrl',
+    value: ['https://web1.example.com/proxy/', 'https://web1.example.com/proxy'],
+    other: ['http://10.0.0.1:8001', 'http://10.0.0.1:8001'],
+    fallback: null,
+    bad: [
+      '',
+      'web1:8001',
+      'unix:/run/api',
+      'ftp://web1',
+      'http://root:secret@web1',
+      'http://web1/?token=x',
+      'http://x/#y',
+    ],
+  },
+  '--heartbeat': {
+    key: 'heartbeat',
+    value: ['1s', 1_000],
+    other: ['5m', 300_000],
+    fallback: 10_000,
+    bad: ['10', '0s', '999ms', '301s', ''],
+  },
 };

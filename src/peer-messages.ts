@@ -1,0 +1,47 @@
+/*
+ * What the processes say to one another about other machines: a part of messages.ts.
+ */
+
+/** What machines that fall back to one another share. */
+export interface PeerMaterial {
+  /** In base64: whoever has it is believed about clients. */
+  secret: string;
+  /** PEM text: authorities beside the system's. */
+  ca: string | null;
+}
+
+/** Other machines, as a worker is to use them. */
+export interface WorkerPeers {
+  /** Origins. */
+  urls: string[];
+  /** A name whose addresses are further peers, and the port there. */
+  dns: { name: string; port: number } | null;
+  /** Statuses of the container that count as failures. */
+  fallbackOn: number[];
+  debugHeaders: boolean;
+  /** How many workers share what this machine may do. */
+  workers: number;
+}
+
+/** A peer as one worker sees it. */
+export interface PeerStats {
+  /** Origin. */
+  url: string;
+  /** Its id, once it has proved that it knows the secret. */
+  machine: string | null;
+  state: 'healthy' | 'half-open' | 'open' | 'unhealthy';
+  inFlight: number;
+  lastError: string | null;
+  /** In ms since the epoch. */
+  lastErrorAt: number | null;
+}
+
+/** A request that was to be answered by a peer. Written as JSON it is a key of counts. */
+export interface FallbackKind {
+  /** Origin; empty when none was found. */
+  peer: string;
+  /** Why this machine could not: an error code, or `status_502`. */
+  reason: string;
+  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
+  outcome: string;
+}
