@@ -8,6 +8,9 @@ import { render } from './views.ts';
 /** So many machines are named in one sentence. */
 const NAMED = 3;
 
+/** So many kinds of fallbacks are shown, the most frequent ones. */
+const FALLBACKS = 12;
+
 /** How a machine is shown: never by its colour alone. */
 interface Look {
   sign: string;
@@ -38,7 +41,7 @@ function linkTo({ Api, Name, Self }: PeerStatus, own: PeerStatus | undefined): s
 }
 
 /** The part of the page with all machines that share the store. */
-export function machinesSection({ Peers, FleetState }: Status, now: number): Html {
+export function machinesSection({ Peers, FleetState, Totals }: Status, now: number): Html {
   const own = Peers.find(({ Self }) => Self);
   const rows = Peers.map((peer) => ({
     peer,
@@ -46,7 +49,8 @@ export function machinesSection({ Peers, FleetState }: Status, now: number): Htm
     link: linkTo(peer, own),
     heard: peer.SeenAt === null ? null : format.age(now - Date.parse(peer.SeenAt)),
   }));
-  return render('machines', { f: format, rows, problem: FleetState === 'Ok' ? null : FleetState });
+  const fallbacks = Totals.Fallbacks.toSorted((a, b) => b.Count - a.Count).slice(0, FALLBACKS);
+  return render('machines', { f: format, rows, fallbacks, problem: FleetState === 'Ok' ? null : FleetState });
 }
 
 function lookOf({ Stale, State }: PeerStatus): Look {
@@ -73,6 +77,10 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
   say(
     Peers.filter(({ Differs, Stale }) => Differs && !Stale),
     'in service there is another config than the store names.',
+  );
+  say(
+    alive.filter(({ Fallback }) => Fallback !== null && Fallback.State !== 'healthy'),
+    'requests can not fall back there.',
   );
   // When the store is down, that says it all.
   if (FleetState !== 'Ok' && StoreState === 'Ok') {

@@ -1,6 +1,6 @@
 import type { JournalEntry } from '../../src/manager/journal.ts';
 import type { LatencySummary } from '../../src/manager/latency.ts';
-import type { PeerStatus } from '../../src/manager/peers.ts';
+import type { PeerFallback, PeerStatus } from '../../src/manager/peers.ts';
 import type { ContainerStatus, Status } from '../../src/manager/status.ts';
 import { WunderproxyError } from '../../src/errors.ts';
 import type { PageModel } from '../../src/web/model.ts';
@@ -174,6 +174,10 @@ export function machine(Name: string, more: Partial<PeerStatus> = {}): PeerStatu
 const older = { Active: { Hash: hashOf('2'), Revision: 'v2', SwitchedAt: ago(86_400) }, Differs: true };
 
 /** The machine that the pages are of. */
+function peer(Url: string, more: Partial<PeerFallback> = {}): PeerFallback {
+  return { Url, State: 'healthy', InFlight: 0, Requests: 1_289, Failures: 0, LastError: null, ...more };
+}
+
 const self = (more: Partial<PeerStatus> = {}) => machine('web-1', { Self: true, SeenAt: ago(0), ...more });
 
 export function entry(seconds: number, more: Partial<JournalEntry> = {}): JournalEntry {
@@ -352,6 +356,26 @@ export const PAGES: Record<string, () => PageModel> = {
     return model({ status: status({ Active: one, Containers: [one, ...others] }) });
   },
   'three machines': () => model({ status: status({ Peers: [self(), machine('web-2'), machine('web-3')] }) }),
+  'requests that fall back': () =>
+    model({
+      status: status({
+        Peers: [
+          self(),
+          machine('web-2', { Fallback: peer('http://web-2.example.com') }),
+          machine('web-3', {
+            Fallback: peer('http://web-3.example.com', { State: 'open', LastError: 'upstream_refused' }),
+          }),
+        ],
+        Totals: {
+          ...status().Totals,
+          Fallbacks: [
+            { Peer: 'http://web-3.example.com', Reason: 'upstream_refused', Outcome: 'upstream_refused', Count: 5 },
+            { Peer: 'http://web-2.example.com', Reason: 'no_active_container', Outcome: 'ok', Count: 1_284 },
+            { Peer: '', Reason: 'no_active_container', Outcome: 'over_budget', Count: 3 },
+          ],
+        },
+      }),
+    }),
   'machines that differ, are silent, and do not serve': () =>
     model({
       status: status({

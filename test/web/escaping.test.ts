@@ -52,6 +52,7 @@ test('whatever comes from outside is shown as text', () => {
     }),
   );
   full.Totals = { ...full.Totals, StatusCodes: { [HOSTILE]: 3 }, Errors: { [HOSTILE]: 3 } };
+  full.Totals.Fallbacks = [{ Peer: HOSTILE, Reason: HOSTILE, Outcome: HOSTILE, Count: 1 }];
   const detail = {
     Probes: [{ Result: HOSTILE, Count: 1, FirstAt: HOSTILE, LastAt: HOSTILE }],
     Logs: [HOSTILE],

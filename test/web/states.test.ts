@@ -37,6 +37,16 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     'machines',
     [/3 machines share this store/, /web-1 this one v3 ● ready now 7 0 1 284 002 web-2 v3 ● ready 4 s ago 7 /],
   ],
+  ['requests that fall back', 'summary', [/web-3: requests can not fall back there/]],
+  [
+    'requests that fall back',
+    'machines',
+    [
+      /web-2 v3 ● ready as a peer: healthy /,
+      /web-3 v3 ● ready as a peer: open /,
+      /http:\/\/web-2\.example\.com no_active_container ● answered 1 284 http:\/\/web-3\.example\.com upstream_refused ✕ upstream_refused 5 nowhere no_active_container ✕ over_budget 3/,
+    ],
+  ],
   [
     'machines that differ, are silent, and do not serve',
     'summary',
