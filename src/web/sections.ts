@@ -113,7 +113,7 @@ function deployedBy({ Active, History }: Status): { by: string; at: string } | n
 function healthOf({ State, StatusCodes }: ContainerStatus): string {
   if (State !== 'active') return State === 'failed' ? 'failed' : `${State}: not healthy yet`;
   const all = countOf(StatusCodes);
-  if (all === 0) return 'running; its check passed, no requests yet';
+  if (all === 0) return 'running; its check passed, no answers yet';
   const failed = countOf(StatusCodes, '5xx');
   return `running; its check passed, ${format.percent(failed / all)} of ${format.plural(all, 'answer')} 5xx`;
 }
