@@ -7,6 +7,7 @@ import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
 import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
+import { isoTime } from '../units.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
@@ -14,10 +15,12 @@ import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
 import { Deployments } from './deployments.ts';
-import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
+import { Fleet } from './fleet.ts';
 import { Journal } from './journal.ts';
+import { countsOf, standingOf } from './machine-state.ts';
 import { openStore } from './open-store.ts';
+import { urlOfListener } from './own-addresses.ts';
 import { ProcessRuntime } from './process-runtime.ts';
 import { Recent, SLICE } from './recent.ts';
 import { RecentFile } from './recent-file.ts';
@@ -76,17 +79,24 @@ class Manager {
   };
   #certificates: CertificateInfo[] = [];
   readonly #acme: Acme | null;
+  readonly #fleet: Fleet;
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
-    return new Manager(message, await openStore(message.config, log), extend);
+    const store = await openStore(message.config, log);
+    return new Manager(message, store, await createRuntime(message.config, store), extend);
   }
 
-  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore, extend: ExtendApi) {
+  private constructor(
+    start: Extract<ToManager, { type: 'start' }>,
+    store: ConfigStore,
+    runtime: ContainerRuntime,
+    extend: ExtendApi,
+  ) {
     const { config } = start;
     this.#store = store;
     this.#files = new OptionFiles(config);
     this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
-    this.#runtime = createRuntime(config, store);
+    this.#runtime = runtime;
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
     this.#control = {
       app: config.app,
@@ -105,6 +115,7 @@ class Manager {
     };
     this.#deployments = new Deployments(this.#control);
     this.#acme = createAcme(start, store, copies, this.#control.counts);
+    this.#fleet = createFleet(start, store, this.#control, this.#deployments);
     const about = {
       version: start.version,
       startedAt: start.startedAt,
@@ -112,6 +123,7 @@ class Manager {
       primary: () => this.#primary,
       certificates: () => this.#certificates,
       acme: () => this.#acme?.status() ?? null,
+      fleet: this.#fleet,
     };
     const api = createApi(
       { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
@@ -123,6 +135,7 @@ class Manager {
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
     void this.#control.recent.load(new Date());
     this.#takeSlices();
+    this.#fleet.start();
     void this.#takeUp();
   }
 
@@ -209,6 +222,7 @@ class Manager {
     await this.#traffic.whenNoWorkers();
     await this.#deployments.whenQuiet();
     await this.#control.journal.flush();
+    await this.#fleet.stop();
     this.#runtime.close();
     this.#store.close();
     process.exit(0);
@@ -236,10 +250,34 @@ function createAcme(
   });
 }
 
-function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
+function createFleet(
+  { machine, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
+  store: ConfigStore,
+  control: Control,
+  deployments: Deployments,
+): Fleet {
+  return new Fleet({
+    machine,
+    store,
+    every: config.heartbeat,
+    about: { Name: hostname(), App: config.app, Version: version, StartedAt: isoTime(startedAt) },
+    addresses: () => ({
+      Api: config.apiUrl ?? urlOfListener('http', addresses.api),
+      Proxy: urlOfListener('http', addresses.proxy),
+      Tls: addresses.tls === null ? null : urlOfListener('https', addresses.tls),
+    }),
+    standing: () => standingOf(control, deployments),
+    counts: () => countsOf(control),
+    log,
+  });
+}
+
+async function createRuntime(config: Config, store: ConfigStore): Promise<ContainerRuntime> {
   if (config.runtime === 'process') {
     return new ProcessRuntime({ send: (message) => send({ type: 'engine', message }) });
   }
+  // Only here: the client of Docker's API costs a manager of child processes time and memory for nothing.
+  const { DockerRuntime } = await import('./docker-runtime.ts');
   return new DockerRuntime({
     app: config.app,
     environment: store.name,

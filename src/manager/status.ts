@@ -2,10 +2,12 @@ import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
+import type { Fleet } from './fleet.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
+import type { PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
@@ -80,6 +82,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** `Ok`, or why machines that share the store may not see one another as they are. */
+  FleetState: string;
   /** Null without `--acme-domain`. */
   Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
@@ -116,7 +120,8 @@ export interface Status {
   /** How many died and were replaced. */
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
-  Peers: [];
+  /** All machines that share the store, this one included, by name. */
+  Peers: PeerStatus[];
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
@@ -138,6 +143,7 @@ export interface About {
   primary: () => { use: ProcessUse; deaths: Deaths };
   certificates: () => CertificateInfo[];
   acme: () => AcmeStatus | null;
+  fleet: Pick<Fleet, 'peers' | 'problem' | 'failures'>;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -158,6 +164,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: isoTime(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    FleetState: about.fleet.problem ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
@@ -187,7 +194,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
-    Peers: [],
+    Peers: about.fleet.peers(),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };

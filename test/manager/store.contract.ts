@@ -43,7 +43,7 @@ export function unavailable(message: RegExp): (error: unknown) => true {
 /** Starts a process that writes to the store until it is done or killed. */
 export function startWriter(t: TestContext, job: WriterJob) {
   const script = join(import.meta.dirname, 'store-writer.ts');
-  return spawnForTest(t, process.execPath, ['--import', 'tsx', script, JSON.stringify(job)], {
+  return spawnForTest(t, process.execPath, [script, JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }
@@ -179,6 +179,57 @@ export function storeContract(kind: string, prepare: Prepare): void {
       assert.deepEqual(await store.list('journal/2026'), ['journal/2026-a.json', 'journal/2026-b.json']);
       assert.deepEqual(await store.list('journal'), keys.filter((key) => key.startsWith('journal')).toSorted());
       assert.deepEqual(await store.list('absent/'), []);
+    });
+  });
+
+  describe(`${kind}: entries`, () => {
+    test('each has its size, and another tag after each change', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/b.json', Buffer.from('one'));
+      await store.write('machines/a.json', Buffer.from('three'));
+      await store.write('machines2.json', Buffer.from('x'));
+      const before = await store.entries('machines/', 10);
+      assert.deepEqual(
+        before.map(({ key, size }) => [key, size]),
+        [
+          ['machines/a.json', 5],
+          ['machines/b.json', 3],
+        ],
+      );
+      assert.deepEqual(await store.entries('machines/', 10), before);
+      await store.write('machines/a.json', Buffer.from('seven'));
+      const after = await store.entries('machines/', 10);
+      assert.notEqual(after[0]?.tag, before[0]?.tag);
+      assert.deepEqual(after[1], before[1]);
+    });
+
+    test('no more than asked for are told', async (t) => {
+      const { store } = await prepare(t);
+      for (const name of ['a', 'b', 'c']) await store.write(`machines/${name}`, Buffer.from(name));
+      const keys = async (limit: number) => (await store.entries('machines/', limit)).map(({ key }) => key);
+      assert.deepEqual(await keys(2), ['machines/a', 'machines/b']);
+      assert.deepEqual(await keys(3), ['machines/a', 'machines/b', 'machines/c']);
+      assert.deepEqual(await store.entries('absent/', 3), []);
+    });
+
+    test('what was removed is gone, and removing it again is no failure', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/a', Buffer.from('a'));
+      await store.remove('machines/a');
+      assert.equal(await store.read('machines/a'), null);
+      assert.deepEqual(await store.entries('machines/', 3), []);
+      await store.remove('machines/a');
+      await store.remove('absent/b');
+    });
+
+    test('an object that is larger than it may be is not read', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/a', Buffer.alloc(1_000));
+      assert.equal((await store.read('machines/a', 1_000))?.bytes.length, 1_000);
+      await assert.rejects(store.read('machines/a', 999), unavailable(/read machines\/a: it has more than 999 bytes/));
+      await store.write('machines/big', Buffer.alloc(8 * 2 ** 20));
+      await assert.rejects(store.read('machines/big', 64 * 1024), unavailable(/it has more than 65536 bytes/));
+      assert.equal((await store.read('machines/a'))?.bytes.length, 1_000);
     });
   });
 

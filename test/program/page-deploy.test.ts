@@ -49,7 +49,7 @@ async function deployByHand(page: Page, hash: string, revision: string): Promise
 
 test('a whole deploy is done by clicking, and watched live on a page that is never reloaded', async (t) => {
   const { shop, program, url } = await setUp(t, ['--drain-timeout', '2m']);
-  const [one, two] = [shop.config('v1'), shop.config('v2', { env: { START_DELAY: '1500' } })];
+  const [one, two] = [shop.config('v1'), shop.config('v2', { env: { START_DELAY: '2000' } })];
   const browser = await browserFor(t);
   const { context, seen } = await profile(browser);
   const watcher = await context.newPage();
