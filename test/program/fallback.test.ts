@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { markedRequest } from '../proxy/support/machines.ts';
 import { until } from '../support/deployments.ts';
+import { readExposition, sumOf } from '../support/exposition.ts';
 import { connectionTo } from '../support/http.ts';
 import { Load, type LoadRecord } from '../support/load.ts';
 import {
@@ -79,6 +80,9 @@ test('a container is killed under load, then all of them', LIMIT, async (t) => {
   assert.deepEqual(twice(posts), [], 'a POST was executed twice');
   const passedOn = await passedOnBy(here, others);
   assert.equal(passedOn.inVain, 0);
+  const metrics = readExposition((await here.call('GET', '/metrics')).text);
+  assert.equal(sumOf(metrics, 'wunderproxy_fallbacks_total', { outcome: 'ok' }), passedOn.all);
+  assert.equal(sumOf(metrics, 'wunderproxy_peer_up'), 2);
 
   const again = new Load(t, here.proxy, { connections: 12, slowEvery: 10, slowFor: 200, pause: 5 });
   await again.answered(100);
