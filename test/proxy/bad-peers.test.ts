@@ -130,6 +130,25 @@ test('a peer that could not reach its container never executed it: even a POST g
   assert.ok(tried > 0 && tried <= 5, `${tried} tries before it was left alone`);
 });
 
+test('a peer that works again gets one request, and when that goes well, all', async (t) => {
+  const material = newMaterial();
+  let works = false;
+  const peer = await impostor(t, material, 'a-00000001', (request, response) => {
+    if (works) response.end('done');
+    else refuse(material, request, response, 'upstream_refused');
+  });
+  const here = await startMachine(t, { material, peers: [peer.target.address.port] });
+  await untilHealthy(here);
+  for (let i = 0; i < 5; i++) assert.equal((await ask(here)).status, 503);
+  await here.statsWhen((stats) => stats.peers[0]?.state === 'open');
+  works = true;
+  await here.statsWhen((stats) => stats.peers[0]?.state === 'half-open');
+  assert.equal(requestsTo(peer), 5);
+  assert.equal((await ask(here)).text, 'done');
+  const answers = await Promise.all(Array.from({ length: 10 }, async () => ask(here)));
+  assert.deepEqual([...new Set(answers.map(({ text }) => text))], ['done']);
+});
+
 test('what a peer may have executed is told as it is, and not sent to another one', async (t) => {
   const material = newMaterial();
   const failing = (error: string) => async (machine: string) =>

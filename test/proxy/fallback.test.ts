@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import { send } from '../support/http.ts';
 import { newMaterial, startMachine, untilHealthy } from './support/machines.ts';
-import { RawUpstream, Upstream } from './support/upstream.ts';
+import { RawUpstream, unreachable, Upstream } from './support/upstream.ts';
 import type { TestWorker } from './support/worker.ts';
 
 const METHODS = ['GET', 'HEAD', 'OPTIONS', 'PUT', 'POST', 'PATCH', 'DELETE'];
@@ -148,4 +148,40 @@ test('--debug-headers tells which answers come from another machine', async (t) 
   assert.equal((await ask(here)).headers['wunderproxy-fallback'], '1');
   await here.switchTo(upstream.target);
   assert.equal((await ask(here)).headers['wunderproxy-fallback'], undefined);
+});
+
+test('a container that does not accept a connection in time: every method falls back', async (t) => {
+  const { here } = await pair(t, ['--connect-timeout=200ms']);
+  await here.switchTo(await unreachable(t));
+  for (const method of ['GET', 'POST']) assert.equal((await ask(here, method)).status, 200, method);
+  const { fallbacks } = await here.statsWhen((stats) => Object.values(stats.fallbacks)[0] === 2);
+  assert.match(Object.keys(fallbacks).join(), /"reason":"upstream_connect_timeout","outcome":"ok"/);
+});
+
+test('a container that is slow, or that a drain ends, is no reason to fall back', async (t) => {
+  const { here, seen } = await pair(t, ['--response-timeout=200ms']);
+  const slow = await Upstream.start(t, () => {});
+  await here.switchTo(slow.target);
+  const answer = await ask(here);
+  assert.deepEqual([answer.status, answer.headers['wunderproxy-error']], [504, 'upstream_timeout']);
+  const { here: other, seen: seenByOther } = await pair(t);
+  await other.switchTo(slow.target);
+  const asked = ask(other);
+  await other.statsWhen((stats) => other.runningOn(slow.target, stats).inFlight === 1);
+  await other.switchTo(null);
+  other.send({ type: 'cut', id: slow.target.id });
+  const cut = await asked;
+  assert.deepEqual([cut.status, cut.headers['wunderproxy-error']], [504, 'drain_timeout']);
+  assert.deepEqual([seen, seenByOther], [[], []]);
+});
+
+test('answers that have begun stay where they are: the client sees that they are not whole', async (t) => {
+  const { here, seen } = await pair(t);
+  const breaks = await Upstream.start(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('some', () => response.socket?.resetAndDestroy());
+  });
+  await here.switchTo(breaks.target);
+  await assert.rejects(ask(here), /aborted|ECONNRESET|hang up/);
+  assert.equal(seen.length, 0);
 });
