@@ -42,6 +42,6 @@ export interface FallbackKind {
   peer: string;
   /** Why this machine could not: an error code, or `status_502`. */
   reason: string;
-  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
+  /** `ok`; `no_peer`, `over_budget`, `too_large` (its head); or how it failed there: an error code. */
   outcome: string;
 }

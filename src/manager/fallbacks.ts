@@ -7,7 +7,7 @@ export interface FallbackCount {
   Peer: string;
   /** Why this machine could not answer: an error code, or `status_502`. */
   Reason: string;
-  /** `ok`; `no_peer`, `over_budget`; or how it failed there: an error code. */
+  /** `ok`; `no_peer`, `over_budget`, `too_large` (its head); or how it failed there: an error code. */
   Outcome: string;
   Count: number;
 }

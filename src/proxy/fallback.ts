@@ -4,7 +4,7 @@ import type { Pass } from './breaker.ts';
 import type { Exchange, Fields } from './exchange.ts';
 import type { Http1ResponseHead } from './http1-response.ts';
 import type { Peer } from './peer.ts';
-import { peerFields, refusalOf } from './peer-headers.ts';
+import { fitsPeer, peerFields, refusalOf } from './peer-headers.ts';
 import type { Peers } from './peers.ts';
 
 /** So many peers are tried for one request. */
@@ -30,6 +30,10 @@ export class Fallback {
   /** The next peer to try; null when that was all. */
   next(): FallbackAttempt | null {
     if (this.#tried.length >= MOST_PEERS) return null;
+    if (!fitsPeer(this.#exchange.head, this.#fields)) {
+      this.#note('', 'too_large');
+      return null;
+    }
     const peer = this.#peers.choose(this.#tried);
     if (peer === null || !this.#peers.budget.allows) {
       // What was tried has been counted already.

@@ -1,4 +1,5 @@
 import type { Fields, RequestHead, ResponseHead } from './exchange.ts';
+import { MAX_FIELDS, MAX_HEAD_BYTES } from './http1-head.ts';
 import type { Http1ResponseHead } from './http1-response.ts';
 import { FALLBACK, firstValue, isForwarding, REQUEST_START, valuesOf } from './headers.ts';
 
@@ -48,6 +49,17 @@ export function peerFields(
   const fields = forContainer.slice(0, forContainer.lastIndexOf(REQUEST_START));
   const names = fields.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase());
   return [...fields, NAME, seal(signedParts({ method, target, host: fields[1] ?? null, fields, names }))];
+}
+
+/** What the request line and the marker take, at most (bytes), beside target and fields. */
+const BESIDE = 512;
+
+/** Whether a peer would take a request with these fields: it has the limits that clients have, and gets more than they send. */
+export function fitsPeer({ target }: RequestHead, forContainer: Fields): boolean {
+  const separators = 2 * forContainer.length;
+  const length = forContainer.reduce((sum, text) => sum + text.length, target.length + separators + BESIDE);
+  // The marker takes the place of one; a change of protocols needs two more.
+  return length <= MAX_HEAD_BYTES && forContainer.length / 2 + 2 <= MAX_FIELDS;
 }
 
 /** What a peer says of an answer that is not its container's; null when it says nothing. */

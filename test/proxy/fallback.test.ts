@@ -185,3 +185,18 @@ test('answers that have begun stay where they are: the client sees that they are
   await assert.rejects(ask(here), /aborted|ECONNRESET|hang up/);
   assert.equal(seen.length, 0);
 });
+
+test('a head to which the marker would be too much does not fall back: the client gets the error of this machine', async (t) => {
+  const { here, seen } = await pair(t);
+  const many = Object.fromEntries(Array.from({ length: 96 }, (_, i) => [`x-${i}`, 'v']));
+  const long = { 'x-long': 'v'.repeat(15_800) };
+  for (const headers of [many, long]) {
+    const answer = await ask(here, 'GET', headers);
+    assert.deepEqual([answer.status, answer.headers['wunderproxy-error']], [503, 'no_active_container']);
+  }
+  const few = Object.fromEntries(Array.from({ length: 88 }, (_, i) => [`x-${i}`, 'v']));
+  for (const headers of [few, { 'x-long': 'v'.repeat(15_000) }]) {
+    assert.equal((await ask(here, 'GET', headers)).status, 200);
+  }
+  assert.equal(seen.length, 2);
+});
