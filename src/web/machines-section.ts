@@ -72,7 +72,7 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
   );
   say(
     Peers.filter(({ Differs, Stale }) => Differs && !Stale),
-    'in service there is another config than the store names.',
+    'another config is in service than the store names.',
   );
   // When the store is down, that says it all.
   if (FleetState !== 'Ok' && StoreState === 'Ok') {

@@ -32,7 +32,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [
       /web-3: not heard of any more/,
       /web-4: clients there get 503/,
-      /web-2: in service there is another config/,
+      /web-2: another config is in service/,
       /Machines may not see one another as they are\. The store .* no answer in time/,
     ],
   ],
@@ -107,7 +107,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
   [
     'enormous',
     'summary',
-    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: in service there is/],
+    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: another config is in/],
   ],
   ['enormous', 'summary', [/Trouble The certificate of old\.example\.com has expired/, /expires in 6 days/]],
   ['enormous', 'traffic', [/418|414/, /504 Gateway Timeout/]],
