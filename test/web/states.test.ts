@@ -113,9 +113,9 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [/◐ draining/, /○ ready/, /✕ failed exited with status 1/, /… starting/, /Stop old containers/],
   ],
   ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/]],
-  ['enormous', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
+  ['ten peers', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
   [
-    'enormous',
+    'ten peers',
     'summary',
     [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: another config is in/],
   ],
