@@ -433,7 +433,7 @@ export const PAGES: Record<string, () => PageModel> = {
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
         ] as unknown as Status['Certificates'],
-        Peers: [self({ Active: served }), ...tenPeers.slice(0, 2)],
+        Peers: [self({ Active: served }), ...tenPeers],
         History: Array.from({ length: 10 }, (_, at) => ({
           Revision: `${longRevision}-${at}`,
           DeployedAt: ago(86_400 * (10 - at)),
