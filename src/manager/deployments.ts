@@ -132,11 +132,14 @@ export class Deployments {
     return this.#settled(switched);
   }
 
-  /** Stops and removes every container of the app that is neither in service nor draining nor being launched. */
-  async stopOld(by: string): Promise<Container[]> {
+  /**
+   * Stops and removes every container of the app that is neither in service nor draining nor being launched; with a hash,
+   * only those that have it.
+   */
+  async stopOld(by: string, hash: string | null = null): Promise<Container[]> {
     return this.#oneByOne(async () => {
       const { containers } = this.#control;
-      const old = containers.all().filter(isOld);
+      const old = containers.all().filter((each) => isOld(each) && (hash === null || each.hash === hash));
       const results = await Promise.allSettled(old.map(async (each) => this.drains.stop(each, by, 'stop-old')));
       const failed = results.find((result) => result.status === 'rejected');
       if (failed) throw failed.reason;

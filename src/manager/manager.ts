@@ -13,6 +13,7 @@ import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
+import { DeployLock } from './deploy-lock.ts';
 import { Deployments } from './deployments.ts';
 import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
@@ -100,6 +101,7 @@ class Manager {
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
       counts: new DeployCounts(),
+      lock: new DeployLock(store, hostname(), log),
       log,
       stopping: this.#stopping.signal,
     };

@@ -1,6 +1,7 @@
 import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
+import type { LockInfo } from './deploy-lock.ts';
 import type { Deployments } from './deployments.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
@@ -113,6 +114,8 @@ export interface Status {
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
   Peers: [];
+  /** Who deploys by `wunderproxy deploy`, as it was last seen; null: nobody. */
+  DeployLock: LockInfo | null;
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
@@ -182,6 +185,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
     Peers: [],
+    DeployLock: control.lock.known,
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };

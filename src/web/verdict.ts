@@ -101,8 +101,9 @@ function certificates(status: Status): Finding[] {
   });
 }
 
-function underWay({ Launches, Containers }: Status): Finding[] {
+function underWay({ Launches, Containers, DeployLock }: Status): Finding[] {
   return [
+    ...(DeployLock ? [{ level: 'busy' as const, text: `${DeployLock.Owner} is at it: ${DeployLock.What}.` }] : []),
     ...Launches.map(({ Revision }): Finding => ({ level: 'busy', text: `${Revision} is being launched.` })),
     ...Containers.filter(({ State }) => State === 'draining').map(({ Revision }): Finding => {
       return { level: 'busy', text: `${Revision} finishes its requests.` };
