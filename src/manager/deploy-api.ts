@@ -57,8 +57,9 @@ export function addDeployRoutes(router: Router, { environment, lock, containers,
   });
 
   router.get('/logs', async (context) => {
+    const tail = tailOf(context);
     const container = containerFor(context, containers.all());
-    const lines = await runtime.logs(container.id, tailOf(context));
+    const lines = await runtime.logs(container.id, tail);
     if (wantsJson(context)) {
       const { id, hash, revision } = container;
       context.body = { Container: id, Hash: hash, Revision: revision, Lines: lines };
