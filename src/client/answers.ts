@@ -35,6 +35,8 @@ const peer = z.looseObject({
 
 /** What serves now, and what is under way: `/status?keys=…`. */
 export const progressAnswer = z.looseObject({
+  /** The manager does not know yet what runs. */
+  Starting: z.boolean(),
   Active: container.nullable(),
   Containers: z.array(container),
   Launches: z.array(launch),

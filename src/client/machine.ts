@@ -119,7 +119,7 @@ export class Machine {
   /** What it serves now; `unknown` when it does not say. */
   async serves(): Promise<Served | null | 'unknown'> {
     try {
-      return servedIn(await this.client.progress(GLANCE));
+      return servedIn(await this.#steadily(() => this.client.progress(GLANCE), GLANCE));
     } catch {
       return 'unknown';
     }
@@ -144,7 +144,7 @@ export class Machine {
   }
 
   /** Asks again while the manager is being replaced: for calls that may be made twice. */
-  async #steadily<T>(call: () => Promise<T>): Promise<T> {
+  async #steadily<T>(call: () => Promise<T>, patience = COMES_BACK): Promise<T> {
     let since: number | null = null;
     for (;;) {
       try {
@@ -152,7 +152,7 @@ export class Machine {
       } catch (error) {
         const again = error instanceof Unreachable || (error instanceof Refusal && error.code === 'shutting_down');
         since ??= performance.now();
-        if (!again || performance.now() - since > COMES_BACK) throw error;
+        if (!again || performance.now() - since > patience) throw error;
         await delay(TRY_AGAIN);
       }
     }

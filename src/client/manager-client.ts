@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import type * as z from 'zod';
 import { messageOf } from '../errors.ts';
@@ -18,6 +19,8 @@ import {
 const CONNECT_LIMIT = 5_000;
 /** For an answer that comes from memory, or takes the manager one look into the store, in ms. */
 const SHORT_LIMIT = 30_000;
+/** How often (ms) a manager that has just started is asked. */
+const ASK_AGAIN = 250;
 /** Answers are not read beyond this, in bytes. */
 const LONGEST_ANSWER = 64 * 2 ** 20;
 
@@ -85,12 +88,23 @@ export class ManagerClient {
   }
 
   async status(limit = SHORT_LIMIT): Promise<Status> {
-    const keys = 'App,Store,Active,Containers,Launches,Peers';
-    return this.#ask('GET', `/status?keys=${keys}`, statusAnswer, { limit });
+    return this.#known(statusAnswer, 'App,Store,Peers', limit);
   }
 
   async progress(limit = SHORT_LIMIT): Promise<Progress> {
-    return this.#ask('GET', '/status?keys=Active,Containers,Launches', progressAnswer, { limit });
+    return this.#known(progressAnswer, '', limit);
+  }
+
+  /** A manager that has just started says nothing of worth: it is asked again until it knows what runs. */
+  async #known<T extends Progress>(schema: z.ZodType<T>, more: string, limit: number): Promise<T> {
+    const path = `/status?keys=Starting,Active,Containers,Launches,${more}`;
+    const deadline = performance.now() + limit;
+    for (;;) {
+      const answer = await this.#ask('GET', path, schema, { limit });
+      if (!answer.Starting) return answer;
+      if (performance.now() > deadline) throw new Unreachable('it has just started, and does not know yet what runs');
+      await delay(ASK_AGAIN);
+    }
   }
 
   async storeConfig(bytes: Buffer): Promise<{ Hash: string; Revision: string }> {

@@ -3,7 +3,7 @@ import { type Container, isOld, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
-import { probeFor, probeOnce } from './health.ts';
+import { pause, probeFor, probeOnce } from './health.ts';
 import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './history.ts';
 import { Launcher } from './launcher.ts';
 import type { Deploy } from './recent.ts';
@@ -14,6 +14,9 @@ import type { Deploy } from './recent.ts';
  * after the answer.
  */
 const SETTLE = 500;
+
+/** What is asked for right after a start waits so long (ms) until it is known what runs. */
+const START_PATIENCE = 10_000;
 
 /**
  * What operators ask for: launch, switch, roll back, stop old.
@@ -41,6 +44,7 @@ export class Deployments {
    * Launcher.launch throws.
    */
   async launch(hash: string, by: string): Promise<Container> {
+    await this.#whenComplete();
     return this.#joined(hash, async () => this.#launchNow(await this.#control.environment.launchConfig(hash), by));
   }
 
@@ -49,6 +53,21 @@ export class Deployments {
     return this.#joined(stored.hash, async () => {
       return (await this.#healthy(stored)) ?? (await this.launcher.launch(stored, by));
     });
+  }
+
+  /**
+   * A manager that has just taken the place of another knows of no container yet: it would launch once more what runs
+   * already, and refuse to switch to it. Throws `runtime_unavailable`.
+   */
+  async #whenComplete(): Promise<void> {
+    const { containers, runtime, stopping } = this.#control;
+    if (containers.complete) return;
+    if (runtime.problem === null) await Promise.race([containers.whenComplete(), pause(START_PATIENCE, stopping)]);
+    if (!containers.complete) {
+      throw new WunderproxyError('runtime_unavailable', {
+        message: runtime.problem ?? 'It is not known yet what runs.',
+      });
+    }
   }
 
   async #joined(hash: string, launch: () => Promise<Container>): Promise<Container> {
@@ -104,6 +123,7 @@ export class Deployments {
    * Throws `not_launched`, `runtime_unavailable`, `store_unavailable`: then nothing was switched.
    */
   async switchTo(hash: string, by: string): Promise<Switched> {
+    await this.#whenComplete();
     const switched = await this.#oneByOne(async () => {
       const container = this.#switchable(hash);
       const deployment = {
@@ -122,6 +142,7 @@ export class Deployments {
    * Throws `empty_history`, `not_in_history` and what `launch` and `switchTo` throw.
    */
   async rollback(hash: string | null, by: string): Promise<Switched> {
+    await this.#whenComplete();
     const history = await this.#control.environment.history();
     const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
     await this.launch(target, by);
@@ -137,6 +158,7 @@ export class Deployments {
    * only those that have it.
    */
   async stopOld(by: string, hash: string | null = null): Promise<Container[]> {
+    await this.#whenComplete();
     return this.#oneByOne(async () => {
       const { containers } = this.#control;
       const old = containers.all().filter((each) => isOld(each) && (hash === null || each.hash === hash));

@@ -81,6 +81,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** The manager has just started: it is not known yet what runs. */
+  Starting: boolean;
   /** Null without `--acme-domain`. */
   Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
@@ -157,6 +159,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: isoTime(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    Starting: !containers.complete,
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),

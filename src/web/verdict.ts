@@ -36,7 +36,8 @@ export function findings(status: Status): Finding[] {
   return all.toSorted((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
 }
 
-function inService({ Active, Containers, Launches }: Status): Finding[] {
+function inService({ Starting, Active, Containers, Launches }: Status): Finding[] {
+  if (Starting) return [{ level: 'busy', text: 'The manager has just started: it is looking at what runs.' }];
   if (Active?.State === 'failed') {
     const why = Active.Failure ? ` (${Active.Failure})` : '';
     return [{ level: 'bad', text: `${Active.Revision}, in service, has failed${why}: clients get 503.` }];

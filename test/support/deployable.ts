@@ -17,6 +17,8 @@ export interface Workshop {
   stateDir: string;
   /** Stores a launch config of the test application with these settings and resolves to its hash. */
   config(revision: string, options?: ConfigOptions): string;
+  /** Writes an object, whatever was there. */
+  write(key: string, text: string): void;
 }
 
 /** How a launch config is to differ from a healthy one. */
@@ -42,6 +44,9 @@ export function workshop(t: Cleanup): Workshop {
     prefix: 'test',
     environment,
     stateDir: join(folder, 'state'),
+    write(key, text) {
+      writeFileSync(join(environment, key), text);
+    },
     config(revision, options = {}) {
       const { hash, bytes } = processConfig(revision, options);
       writeFileSync(join(environment, `container.${hash}.json`), bytes);

@@ -133,6 +133,7 @@ export function status(more: Partial<Status> = {}): Status {
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
     Peers: [],
     DeployLock: null,
+    Starting: false,
     Certificates: [],
     History: [
       { Revision: 'v1', DeployedAt: ago(86_400 * 3), DeployedBy: 'ops', Hash: hashOf('1') },
