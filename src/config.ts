@@ -10,6 +10,7 @@ import { type RawTraffic, type TrafficConfig, trafficConfig, trafficOptions } fr
 import {
   formatListenAddress,
   isLocal,
+  isPlainUrl,
   type ListenAddress,
   parseDuration,
   parseListenAddress,
@@ -28,6 +29,8 @@ export interface Config extends TrafficConfig, TlsConfig, AcmeConfig {
   tls: ListenAddress;
   api: ListenAddress;
   apiTokenFile: string | null;
+  /** Where others reach the manager API; null: at the address that it listens on. */
+  apiUrl: string | null;
   registryPort: number;
   /** File with `KEY=value` lines for every container. */
   cfg: string | null;
@@ -43,7 +46,13 @@ export interface Config extends TrafficConfig, TlsConfig, AcmeConfig {
   s3Endpoint: string | null;
   s3PathStyle: boolean;
   stateDir: string;
+  /** Between two heartbeats of this machine in the store. */
+  heartbeat: number;
 }
+
+/** In ms. */
+const SHORTEST_HEARTBEAT = 1_000;
+const LONGEST_HEARTBEAT = 300_000;
 
 const EPILOGUE = `
 Commands for a wunderproxy that runs, each with its own --help: deploy, status, history, rollback, logs.
@@ -76,6 +85,7 @@ export function options(): Option[] {
       address,
     ),
     option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
+    option('--api-url <url>', 'where other machines, and people, reach the manager API', parseApiUrl),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
     option('--cfg <file>', 'KEY=value lines: environment for every container'),
     option('--runtime <kind>', "docker, or process to run the config's Cmd as a child process")
@@ -107,6 +117,13 @@ export function options(): Option[] {
       '--state-dir <dir>',
       'last known good copies (default: /var/lib/wunderproxy, else ~/.local/state/wunderproxy)',
     ),
+    option(
+      '--heartbeat <dur>',
+      'how often machines that share the store tell and look how they do, 1s to 5m',
+      parseHeartbeat,
+      10_000,
+      '10s',
+    ),
   ];
 }
 
@@ -114,6 +131,17 @@ function parseEndpoint(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
     throw new RangeError('expected an http or https URL');
   return text;
+}
+
+function parseApiUrl(text: string): string {
+  if (!isPlainUrl(text)) throw new RangeError('expected an http or https URL without a password or query');
+  return text.replace(/\/+$/, '');
+}
+
+function parseHeartbeat(text: string): number {
+  const ms = parseDuration(text);
+  if (ms < SHORTEST_HEARTBEAT || ms > LONGEST_HEARTBEAT) throw new RangeError('expected a duration from 1s to 5m');
+  return ms;
 }
 
 function parseAccessLog(text: string): AccessLogTarget {
@@ -132,6 +160,7 @@ interface RawOptions extends RawTraffic, RawTls, RawAcme {
   tls: ListenAddress;
   api?: ListenAddress;
   apiTokenFile?: string;
+  apiUrl?: string;
   registryPort: number;
   cfg?: string;
   runtime: 'docker' | 'process';
@@ -144,6 +173,7 @@ interface RawOptions extends RawTraffic, RawTls, RawAcme {
   s3Endpoint?: string;
   s3PathStyle?: boolean;
   stateDir?: string;
+  heartbeat: number;
 }
 
 /**
@@ -195,6 +225,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     ...tlsConfig(raw),
     api,
     apiTokenFile,
+    apiUrl: raw.apiUrl ?? null,
     registryPort: raw.registryPort,
     cfg: raw.cfg ?? null,
     runtime: raw.runtime,
@@ -209,6 +240,7 @@ function complete(bucket: string, prefix: string, app: string, raw: RawOptions):
     s3Endpoint: raw.s3Endpoint ?? null,
     s3PathStyle: raw.s3PathStyle ?? false,
     stateDir: raw.stateDir ?? defaultStateDir(),
+    heartbeat: raw.heartbeat,
   };
 }
 

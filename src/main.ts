@@ -40,8 +40,8 @@ async function main(): Promise<void> {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as PackageJson;
   try {
     const config = parseCommandLine(process.argv.slice(2), version);
-    const { user } = preflight(config);
-    await Primary.start(config, user, version);
+    const { user, machine } = preflight(config);
+    await Primary.start(config, user, machine, version);
   } catch (error) {
     if (error instanceof UsageError && error.exitCode === 0) return;
     const hint = error instanceof UsageError ? ' (wunderproxy --help)' : '';

@@ -225,6 +225,8 @@ export interface CertificateInfo {
 export interface WorkerConfig {
   /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
   slot: number;
+  /** This machine's id among those that share the store. */
+  machine: string;
   /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
   proxyFd: number;
   tlsFd: number | null;
@@ -289,7 +291,11 @@ export type ToManager =
   | {
       type: 'start';
       version: string;
+      /** This machine's id among those that share the store. */
+      machine: string;
       config: Config;
+      /** Where the program listens, as in its log; `tls` is null when TLS is off. */
+      addresses: { proxy: string; tls: string | null; api: string };
       apiFd: number;
       route: Route;
       workers: WorkerInfo[];

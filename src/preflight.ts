@@ -5,6 +5,7 @@ import { openLog } from './access-log-file.ts';
 import type { Config } from './config.ts';
 import { messageOf } from './errors.ts';
 import { parseEnvironmentFile } from './environment-file.ts';
+import { type Machine, machineIn } from './machine.ts';
 
 /** Something outside of the command line that must be mended before a start: one line. */
 export class PreflightError extends Error {}
@@ -13,7 +14,7 @@ export class PreflightError extends Error {}
  * Checks what the options name before anything is started: files can be read, directories written, the user exists.
  * Throws PreflightError.
  */
-export function preflight(config: Config): { user: { uid: number; gid: number } | null } {
+export function preflight(config: Config): { user: { uid: number; gid: number } | null; machine: Machine } {
   if (config.apiTokenFile !== null) checkTokenFile(config.apiTokenFile);
   if (config.cfg !== null) {
     const file = config.cfg;
@@ -23,7 +24,8 @@ export function preflight(config: Config): { user: { uid: number; gid: number } 
   if (accessLog.kind === 'file') attempt(`--access-log ${accessLog.path}`, () => closeSync(openLog(accessLog.path)));
   writableDirectory('--state-dir', config.stateDir);
   if (config.bucket.startsWith('file:')) writableDirectory('bucket', fileURLToPath(config.bucket));
-  return { user: config.user === null ? null : findUser(config.user) };
+  const user = config.user === null ? null : findUser(config.user);
+  return { user, machine: machineIn(config.stateDir) };
 }
 
 function checkTokenFile(file: string): void {

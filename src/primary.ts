@@ -5,6 +5,7 @@ import { createLogger, type Logger } from './log.ts';
 import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, WorkerConfig } from './messages.ts';
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
+import type { Machine } from './machine.ts';
 import { processUse } from './process-use.ts';
 import { Respawn } from './respawn.ts';
 import { bind, type BoundListener } from './sockets.ts';
@@ -41,6 +42,7 @@ const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_
  */
 export class Primary {
   readonly #config: Config;
+  readonly #machine: string;
   readonly #version: string;
   readonly #log: Logger;
   readonly #keeper: TlsKeeper | null;
@@ -63,7 +65,7 @@ export class Primary {
   #stoppingSince = 0;
 
   /** Opens the listeners and starts everything. Throws CertificateError and ListenError, with nothing left open. */
-  static async start(config: Config, user: WorkerConfig['user'], version: string): Promise<Primary> {
+  static async start(config: Config, user: WorkerConfig['user'], machine: Machine, version: string): Promise<Primary> {
     process.title = 'wunderproxy: primary';
     const log = createLogger('primary');
     const keeper = servesTls(config) ? await TlsKeeper.open(config, log) : null;
@@ -77,16 +79,17 @@ export class Primary {
       const proxy = await bound('--proxy', config.proxy, config.workers);
       const tls = keeper && (await bound('--tls', config.tls, config.workers));
       const api = await bound('--api', config.api, 1);
-      return new Primary(config, user, version, { log, keeper, proxy, tls, api });
+      return new Primary(config, user, machine, version, { log, keeper, proxy, tls, api });
     } catch (error) {
       for (const listener of open) listener.close();
       throw error;
     }
   }
 
-  private constructor(config: Config, user: WorkerConfig['user'], version: string, opened: Opened) {
+  private constructor(config: Config, user: WorkerConfig['user'], machine: Machine, version: string, opened: Opened) {
     const { log, keeper, proxy, tls, api } = opened;
     this.#config = config;
+    this.#machine = machine.id;
     this.#version = version;
     this.#log = log;
     this.#keeper = keeper;
@@ -101,7 +104,7 @@ export class Primary {
         tlsFds: tls && tls.fds,
         tls: keeper && keeper.material,
         env: harmlessEnvironment(),
-        config: { user, ...workerSettings(config, config.workers, tls && tls.address) },
+        config: { user, machine: machine.id, ...workerSettings(config, config.workers, tls && tls.address) },
         retireTimeout: config.drainTimeout,
       },
       {
@@ -111,6 +114,9 @@ export class Primary {
       },
       this.#log,
     );
+    if (machine.problem !== null) {
+      this.#log.warn({ machine: machine.id, why: machine.problem }, 'the id of this machine can not be kept');
+    }
     process.on('SIGTERM', () => this.#stop('SIGTERM'));
     process.on('SIGINT', () => this.#stop('SIGINT'));
     process.on('SIGHUP', () => this.#reload());
@@ -144,7 +150,9 @@ export class Primary {
     manager.send({
       type: 'start',
       version: this.#version,
+      machine: this.#machine,
       config: this.#config,
+      addresses: this.#addresses(),
       apiFd: FIRST_INHERITED_FD,
       route: this.#pool.route,
       workers: this.#pool.workers,
@@ -211,10 +219,11 @@ export class Primary {
   #announce(): void {
     if (this.#announced || !this.#managerListens || !this.#pool.serving) return;
     this.#announced = true;
-    this.#log.info(
-      { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address },
-      'ready',
-    );
+    this.#log.info(this.#addresses(), 'ready');
+  }
+
+  #addresses(): { proxy: string; tls: string | null; api: string } {
+    return { proxy: this.#proxy.address, tls: this.#tls && this.#tls.address, api: this.#api.address };
   }
 
   #pulse(): void {

@@ -183,7 +183,7 @@ export function workerSettings(
   config: TrafficConfig & TlsConfig & AcmeConfig,
   workers: number,
   tlsAddress: string | null,
-): Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog'> {
+): Omit<WorkerConfig, 'slot' | 'machine' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog'> {
   return {
     https: {
       port: tlsAddress === null ? null : portOf(tlsAddress),

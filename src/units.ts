@@ -72,6 +72,13 @@ export function isLocal(address: ListenAddress): boolean {
   return address.kind === 'unix' || address.host === '::1' || address.host.startsWith('127.');
 }
 
+/** Whether it is an http or https URL without a password, query or fragment. */
+export function isPlainUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const { protocol, username, password, search, hash } = new URL(value);
+  return /^https?:$/.test(protocol) && username + password + search + hash === '';
+}
+
 /** ISO 8601 of a time in ms since the epoch. */
 export function isoTime(ms: number): string {
   return new Date(ms).toISOString();

@@ -3,22 +3,10 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { describe, test, type TestContext } from 'node:test';
 import { type Config, options, parseCommandLine, UsageError } from '../src/config.ts';
 import { workerSettings } from '../src/traffic-options.ts';
+import { FLEET_OPTIONS, type OptionCase } from './support/option-cases.ts';
 import { runProgram } from './support/program.ts';
 
 const ARGUMENTS = ['my-bucket', 'production', 'shop'];
-
-interface OptionCase {
-  key: keyof Config;
-  /** What is written, and what it means; null: the flag takes no value. */
-  value: [string | null, unknown];
-  /** Another, to tell which of two wins. */
-  other: [string, unknown];
-  /** Without the option, where that is the same on every machine. */
-  fallback?: unknown;
-  bad: string[];
-  /** An option that must be given as many values. */
-  partner?: string;
-}
 
 /** Text, JSON, JavaScript, XML, SVG, wasm, uncompressed fonts. */
 const COMPRESSED_TYPES = [
@@ -30,6 +18,7 @@ const COMPRESSED_TYPES = [
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 
 const CASES: Record<string, OptionCase> = {
+  ...FLEET_OPTIONS,
   '--proxy': {
     key: 'proxy',
     value: ['127.0.0.1:8080', tcp('127.0.0.1', 8080)],

@@ -1,14 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants, type ReadStream } from 'node:fs';
-import { access, chmod, type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { access, chmod, type FileHandle, lstat, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { WunderproxyError } from '../errors.ts';
-import { LimitExceeded, STORE_LIMIT_MS, storeUnavailable, withinLimit } from './store-failure.ts';
-import type { ConfigStore, StoredObject } from './store.ts';
+import { LimitExceeded, STORE_LIMIT_MS, storeUnavailable, TooLarge, withinLimit } from './store-failure.ts';
+import type { ConfigStore, StoredEntry, StoredObject } from './store.ts';
 
 /** Names that start with a dot are the store's own: no key has one. */
 const LOCK_NAME = '.lock';
@@ -58,9 +58,9 @@ export class DirectoryStore implements ConfigStore {
     this.#openS3Artifact = openS3Artifact;
   }
 
-  async read(key: string): Promise<StoredObject | null> {
+  async read(key: string, limit = Infinity): Promise<StoredObject | null> {
     return this.#attempt(`read ${key}`, async () => {
-      const bytes = await readIfThere(pathBelow(this.#root, key));
+      const bytes = await readIfThere(pathBelow(this.#root, key), limit);
       return bytes && { bytes, version: versionOf(bytes) };
     });
   }
@@ -88,11 +88,22 @@ export class DirectoryStore implements ConfigStore {
   }
 
   async list(prefix: string): Promise<string[]> {
+    return this.#attempt(`list ${prefix}*`, async () => this.#keys(prefix));
+  }
+
+  async entries(prefix: string, limit: number): Promise<StoredEntry[]> {
     return this.#attempt(`list ${prefix}*`, async () => {
-      const slash = prefix.lastIndexOf('/');
-      const directory = slash === -1 ? this.#root : pathBelow(this.#root, prefix.slice(0, slash));
-      const keys = (await filesBelow(directory)).map((path) => relative(this.#root, path));
-      return keys.filter((key) => key.startsWith(prefix) && isKey(key)).sort();
+      const keys = (await this.#keys(prefix)).slice(0, limit);
+      const entries = await Promise.all(keys.map(async (key) => entryAt(join(this.#root, key), key)));
+      return entries.filter((entry) => entry !== null);
+    });
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#attempt(`remove ${key}`, async () => {
+      const path = pathBelow(this.#root, key);
+      const isThere = await unlink(path).then(() => true, whenMissing(false));
+      if (isThere) await syncDirectory(dirname(path));
     });
   }
 
@@ -102,6 +113,13 @@ export class DirectoryStore implements ConfigStore {
   }
 
   close(): void {}
+
+  async #keys(prefix: string): Promise<string[]> {
+    const slash = prefix.lastIndexOf('/');
+    const directory = slash === -1 ? this.#root : pathBelow(this.#root, prefix.slice(0, slash));
+    const keys = (await filesBelow(directory)).map((path) => relative(this.#root, path));
+    return keys.filter((key) => key.startsWith(prefix) && isKey(key)).sort();
+  }
 
   async #attempt<T>(doing: string, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return translated(this.name, doing, () => withinLimit(STORE_LIMIT_MS, act));
@@ -191,14 +209,21 @@ async function openFile(path: string): Promise<FileHandle | null> {
   return null;
 }
 
-async function readIfThere(path: string): Promise<Buffer | null> {
+async function readIfThere(path: string, limit = Infinity): Promise<Buffer | null> {
   const handle = await openFile(path);
   if (!handle) return null;
   try {
+    if ((await handle.stat()).size > limit) throw new TooLarge(limit);
     return await handle.readFile();
   } finally {
     await handle.close();
   }
+}
+
+/** An object is never changed, only replaced by another file. Null when it is gone by now. */
+async function entryAt(path: string, key: string): Promise<StoredEntry | null> {
+  const found = await lstat(path, { bigint: true }).catch(whenMissing(null));
+  return found && { key, tag: `${found.ino}-${found.mtimeNs}-${found.size}`, size: Number(found.size) };
 }
 
 /** Follows no links: they may lead elsewhere, or round in circles. */
@@ -286,7 +311,7 @@ async function translated<T>(store: string, doing: string, act: () => Promise<T>
 
 /** A few words for people, without paths. */
 function reasonOf(error: NodeJS.ErrnoException): string {
-  if (error instanceof LimitExceeded || error instanceof RangeError) return error.message;
+  if (error instanceof LimitExceeded || error instanceof TooLarge || error instanceof RangeError) return error.message;
   if (error.code === 'ERR_SQLITE_ERROR') return `its lock can not be taken (${error.message})`;
   return REASONS[error.code ?? ''] ?? error.code ?? error.name;
 }

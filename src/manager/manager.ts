@@ -7,6 +7,7 @@ import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
 import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
+import { isoTime } from '../units.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
@@ -17,8 +18,11 @@ import { DeployLock } from './deploy-lock.ts';
 import { Deployments } from './deployments.ts';
 import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
+import { Fleet } from './fleet.ts';
 import { Journal } from './journal.ts';
+import { countsOf, standingOf } from './machine-state.ts';
 import { openStore } from './open-store.ts';
+import { urlOfListener } from './own-addresses.ts';
 import { ProcessRuntime } from './process-runtime.ts';
 import { Recent, SLICE } from './recent.ts';
 import { RecentFile } from './recent-file.ts';
@@ -77,6 +81,7 @@ class Manager {
   };
   #certificates: CertificateInfo[] = [];
   readonly #acme: Acme | null;
+  readonly #fleet: Fleet;
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
     return new Manager(message, await openStore(message.config, log), extend);
@@ -107,6 +112,7 @@ class Manager {
     };
     this.#deployments = new Deployments(this.#control);
     this.#acme = createAcme(start, store, copies);
+    this.#fleet = createFleet(start, store, this.#control, this.#deployments);
     const about = {
       version: start.version,
       startedAt: start.startedAt,
@@ -114,6 +120,7 @@ class Manager {
       primary: () => this.#primary,
       certificates: () => this.#certificates,
       acme: () => this.#acme?.status() ?? null,
+      fleet: this.#fleet,
     };
     const api = createApi(
       { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
@@ -125,6 +132,7 @@ class Manager {
     setInterval(() => void this.#control.journal.flush(), JOURNAL_RETRY).unref();
     void this.#control.recent.load(new Date());
     this.#takeSlices();
+    this.#fleet.start();
     void this.#takeUp();
   }
 
@@ -211,6 +219,7 @@ class Manager {
     await this.#traffic.whenNoWorkers();
     await this.#deployments.whenQuiet();
     await this.#control.journal.flush();
+    await this.#fleet.stop();
     this.#runtime.close();
     this.#store.close();
     process.exit(0);
@@ -233,6 +242,28 @@ function createAcme(
     holder: `${hostname()} ${process.ppid} ${startedAt}`,
     log,
     onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+  });
+}
+
+function createFleet(
+  { machine, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
+  store: ConfigStore,
+  control: Control,
+  deployments: Deployments,
+): Fleet {
+  return new Fleet({
+    machine,
+    store,
+    every: config.heartbeat,
+    about: { Name: hostname(), App: config.app, Version: version, StartedAt: isoTime(startedAt) },
+    addresses: () => ({
+      Api: config.apiUrl ?? urlOfListener('http', addresses.api),
+      Proxy: urlOfListener('http', addresses.proxy),
+      Tls: addresses.tls === null ? null : urlOfListener('https', addresses.tls),
+    }),
+    standing: () => standingOf(control, deployments),
+    counts: () => countsOf(control),
+    log,
   });
 }
 

@@ -28,6 +28,7 @@ export class Metrics {
       ...containers(this.#shown(totals.targets)),
       ...resources(totals),
       ...this.#deployments(),
+      ...this.#machines(),
       ...this.#processes(totals),
     ]);
   }
@@ -79,6 +80,23 @@ export class Metrics {
       gauge('engine_up', 'Whether the container engine can be reached.', [{ value: runtime.problem === null ? 1 : 0 }]),
       gauge('store_up', 'Whether the store could be had when it was last needed.', [
         { value: environment.problem === null ? 1 : 0 },
+      ]),
+    ];
+  }
+
+  #machines(): Metric[] {
+    const { fleet } = this.#about;
+    const machines = fleet.peers().filter(({ SeenAt }) => SeenAt !== null);
+    return [
+      gauge('machines', 'Machines that share the store, this one included.', [{ value: machines.length }]),
+      gauge('stale_machines', 'Machines whose heartbeat has not changed for too long.', [
+        { value: machines.filter(({ Stale }) => Stale).length },
+      ]),
+      gauge('differing_machines', 'Machines that serve another config than the store names.', [
+        { value: machines.filter(({ Differs }) => Differs).length },
+      ]),
+      counter('heartbeat_failures_total', "This machine's heartbeats that could not be written to the store.", [
+        { value: fleet.failures },
       ]),
     ];
   }

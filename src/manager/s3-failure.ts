@@ -1,4 +1,4 @@
-import { LimitExceeded } from './store-failure.ts';
+import { LimitExceeded, TooLarge } from './store-failure.ts';
 
 /** What the SDK's errors have in common, and Node's that come through it. */
 interface S3Failure {
@@ -67,7 +67,7 @@ export function describeS3Failure(error: unknown, bucket: string): { why: string
 function reasonOf(failure: S3Failure, bucket: string): string {
   const name = failure.name ?? 'Error';
   const status = statusOf(failure);
-  if (failure instanceof LimitExceeded) return failure.message;
+  if (failure instanceof LimitExceeded || failure instanceof TooLarge) return failure.message;
   if (name === 'TimeoutError' || name === 'AbortError' || failure.code === 'ETIMEDOUT') return 'no answer in time';
   if (name === 'NoSuchBucket') return `there is no bucket ${bucket}`;
   if (name === 'CredentialsProviderError') return 'no credentials were found for it';

@@ -14,8 +14,8 @@ import type { Logger } from '../log.ts';
 import { openFileArtifact } from './directory-store.ts';
 import { idleLimited } from './idle-limit.ts';
 import { describeS3Failure, isMissing, isOvertaken, lacksConditions, wasRetried } from './s3-failure.ts';
-import { STORE_LIMIT_MS, storeUnavailable, withinLimit } from './store-failure.ts';
-import type { ConfigStore, StoredObject } from './store.ts';
+import { STORE_LIMIT_MS, storeUnavailable, TooLarge, withinLimit } from './store-failure.ts';
+import type { ConfigStore, StoredEntry, StoredObject } from './store.ts';
 
 const CONNECT_LIMIT_MS = 2_000;
 /** Two tries fit into STORE_LIMIT_MS. */
@@ -105,14 +105,14 @@ export class S3Store implements ConfigStore {
     this.#log = log;
   }
 
-  async read(key: string): Promise<StoredObject | null> {
+  async read(key: string, limit = Infinity): Promise<StoredObject | null> {
     return this.#attempt(`read ${key}`, async (abortSignal) => {
       const output = await this.#client
         .send(new GetObjectCommand(this.#at(key)), { abortSignal })
         .catch(whenMissing(null));
       if (!output) return null;
-      const chunks: Buffer[] = await addAbortSignal(abortSignal, output.Body as Readable).toArray();
-      return { bytes: Buffer.concat(chunks), version: versionOf(output.ETag) };
+      const bytes = await collect(addAbortSignal(abortSignal, output.Body as Readable), limit);
+      return { bytes, version: versionOf(output.ETag) };
     });
   }
 
@@ -147,6 +147,23 @@ export class S3Store implements ConfigStore {
       after = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     } while (after !== undefined);
     return keys.sort();
+  }
+
+  async entries(prefix: string, limit: number): Promise<StoredEntry[]> {
+    const page = await this.#attempt(`list ${prefix}*`, async (abortSignal) => {
+      const { Bucket, Key: Prefix } = this.#at(prefix);
+      return this.#client.send(new ListObjectsV2Command({ Bucket, Prefix, MaxKeys: limit }), { abortSignal });
+    });
+    const entries = (page.Contents ?? []).map(({ Key = '', ETag, Size = 0 }) => {
+      return { key: Key.slice(this.#prefix.length + 1), tag: versionOf(ETag), size: Size };
+    });
+    return entries.sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#attempt(`remove ${key}`, async (abortSignal) => {
+      await this.#client.send(new DeleteObjectCommand(this.#at(key)), { abortSignal });
+    });
   }
 
   async openArtifact(bucket: string, key: string, signal: AbortSignal): Promise<Readable | null> {
@@ -242,6 +259,18 @@ export class S3Store implements ConfigStore {
 /** Ceph compares an `If-Match` with the bare tag, AWS takes it with its quotes or without. */
 function versionOf(etag: string | undefined): string {
   return (etag ?? '').replaceAll('"', '');
+}
+
+/** The bytes of a stream, which is broken off when they are too many. */
+async function collect(stream: Readable, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > limit) throw new TooLarge(limit);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 function whenMissing<T>(fallback: T): (error: unknown) => T {

@@ -3,10 +3,12 @@ import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { LockInfo } from './deploy-lock.ts';
 import type { Deployments } from './deployments.ts';
+import type { Fleet } from './fleet.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
 import { type LatencySummary, summarize } from './latency.ts';
 import type { Launch } from './launcher.ts';
+import type { PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
@@ -83,6 +85,8 @@ export interface Status {
   StoreState: string;
   /** The manager has just started: it is not known yet what runs. */
   Starting: boolean;
+  /** `Ok`, or why machines that share the store may not see one another as they are. */
+  FleetState: string;
   /** Null without `--acme-domain`. */
   Acme: AcmeStatus | null;
   Active: ContainerStatus | null;
@@ -115,9 +119,10 @@ export interface Status {
   /** How many died and were replaced. */
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
-  Peers: [];
   /** Who deploys by `wunderproxy deploy`, as it was last seen; null: nobody. */
   DeployLock: LockInfo | null;
+  /** All machines that share the store, this one included, by name. */
+  Peers: PeerStatus[];
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
@@ -139,6 +144,7 @@ export interface About {
   primary: () => { use: ProcessUse; deaths: Deaths };
   certificates: () => CertificateInfo[];
   acme: () => AcmeStatus | null;
+  fleet: Pick<Fleet, 'peers' | 'problem' | 'failures'>;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -160,6 +166,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
     Starting: !containers.complete,
+    FleetState: about.fleet.problem ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
@@ -187,8 +194,8 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
-    Peers: [],
     DeployLock: control.lock.known,
+    Peers: about.fleet.peers(),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,
   };

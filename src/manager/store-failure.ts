@@ -11,6 +11,14 @@ export class LimitExceeded extends Error {
   }
 }
 
+/** What reading an object that is larger than it may be rejects with. */
+export class TooLarge extends Error {
+  constructor(limit: number) {
+    super(`it has more than ${limit} bytes`);
+    this.name = 'TooLarge';
+  }
+}
+
 /**
  * Runs `act` for at most `limitMs`, then aborts its signal and rejects with LimitExceeded, whether `act` heeds the signal
  * or not: what it waits for (a name server, a credentials service, a dead network disk) may know nothing of signals.

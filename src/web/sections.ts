@@ -4,6 +4,7 @@ import type { Act } from './acts.ts';
 import * as format from './format.ts';
 import type { Html } from './html.ts';
 import { latencySection } from './latency-section.ts';
+import { machinesSection } from './machines-section.ts';
 import type { PageModel } from './model.ts';
 import { countOf, hourOf } from './recent-hour.ts';
 import { trafficSection } from './traffic-section.ts';
@@ -15,6 +16,7 @@ export const SECTIONS = [
   'summary',
   'underway',
   'containers',
+  'machines',
   'traffic',
   'latency',
   'history',
@@ -52,6 +54,7 @@ export function renderSections(model: PageModel): Sections {
       look: lookOf,
       age: (iso: string | null) => (iso === null ? null : since(iso, now)),
     }),
+    machines: machinesSection(status, now),
     traffic: trafficSection(status, hour),
     latency: latencySection(status, hour),
     history: show('history', { history: status.History.toReversed(), activeHash: status.Active?.Hash ?? null }),
@@ -65,7 +68,6 @@ export function renderSections(model: PageModel): Sections {
     machine: show('machine', {
       host: model.host,
       certificates: status.Certificates,
-      peers: status.Peers as unknown[],
     }),
   };
 }

@@ -1,8 +1,9 @@
 import type { Status } from '../manager/status.ts';
+import { machineLines } from './machines-section.ts';
 import { findings } from './verdict.ts';
 
-/** The page in a few lines of text, for `curl`. */
-export function summaryText(status: Status): string {
+/** The page in a few lines of text, for `curl`. `now` is in ms since the epoch. */
+export function summaryText(status: Status, now = Date.now()): string {
   const lines = [
     `${status.App}: ${findings(status)
       .map(({ text }) => text)
@@ -11,6 +12,7 @@ export function summaryText(status: Status): string {
       const { Revision, Hash, Id, State, Address, InFlight } = each;
       return `${State.padEnd(9)} ${Revision} container ${Id.slice(0, 8)} config ${Hash} at ${Address ?? '-'}, ${InFlight} in flight`;
     }),
+    ...machineLines(status, now),
     'More: /status /history /journal, or this address in a browser.',
   ];
   // What comes from outside is not to steer the terminal.

@@ -1,5 +1,6 @@
 import type { Status } from '../manager/status.ts';
 import { percent } from './format.ts';
+import { machineFindings } from './machines-section.ts';
 import { countOf } from './recent-hour.ts';
 
 /** In the order of their weight. */
@@ -27,6 +28,7 @@ export function findings(status: Status): Finding[] {
     ...workers(status),
     ...surroundings(status),
     ...certificates(status),
+    ...machineFindings(status),
     ...underWay(status),
   ];
   if (status.Active?.State === 'active') {

@@ -54,6 +54,8 @@ function failing(store: ConfigStore, operation: 'read' | 'replace', when: () => 
     },
     write: async (given, bytes) => store.write(given, bytes),
     list: async (prefix) => store.list(prefix),
+    entries: async (prefix, limit) => store.entries(prefix, limit),
+    remove: async (given) => store.remove(given),
     openArtifact: async (bucket, given, signal) => store.openArtifact(bucket, given, signal),
     close: () => store.close(),
   };

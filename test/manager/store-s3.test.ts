@@ -82,6 +82,8 @@ async function everyCallFails(store: ConfigStore, message: RegExp): Promise<void
     assert.rejects(store.write('current.json', Buffer.from('x')), unavailable(message)),
     assert.rejects(store.replace('current.json', Buffer.from('x'), null), unavailable(message)),
     assert.rejects(store.list(''), unavailable(message)),
+    assert.rejects(store.entries('', 10), unavailable(message)),
+    assert.rejects(store.remove('machines/a'), unavailable(message)),
   ]);
 }
 

@@ -182,6 +182,57 @@ export function storeContract(kind: string, prepare: Prepare): void {
     });
   });
 
+  describe(`${kind}: entries`, () => {
+    test('each has its size, and another tag after each change', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/b.json', Buffer.from('one'));
+      await store.write('machines/a.json', Buffer.from('three'));
+      await store.write('machines2.json', Buffer.from('x'));
+      const before = await store.entries('machines/', 10);
+      assert.deepEqual(
+        before.map(({ key, size }) => [key, size]),
+        [
+          ['machines/a.json', 5],
+          ['machines/b.json', 3],
+        ],
+      );
+      assert.deepEqual(await store.entries('machines/', 10), before);
+      await store.write('machines/a.json', Buffer.from('seven'));
+      const after = await store.entries('machines/', 10);
+      assert.notEqual(after[0]?.tag, before[0]?.tag);
+      assert.deepEqual(after[1], before[1]);
+    });
+
+    test('no more than asked for are told', async (t) => {
+      const { store } = await prepare(t);
+      for (const name of ['a', 'b', 'c']) await store.write(`machines/${name}`, Buffer.from(name));
+      const keys = async (limit: number) => (await store.entries('machines/', limit)).map(({ key }) => key);
+      assert.deepEqual(await keys(2), ['machines/a', 'machines/b']);
+      assert.deepEqual(await keys(3), ['machines/a', 'machines/b', 'machines/c']);
+      assert.deepEqual(await store.entries('absent/', 3), []);
+    });
+
+    test('what was removed is gone, and removing it again is no failure', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/a', Buffer.from('a'));
+      await store.remove('machines/a');
+      assert.equal(await store.read('machines/a'), null);
+      assert.deepEqual(await store.entries('machines/', 3), []);
+      await store.remove('machines/a');
+      await store.remove('absent/b');
+    });
+
+    test('an object that is larger than it may be is not read', async (t) => {
+      const { store } = await prepare(t);
+      await store.write('machines/a', Buffer.alloc(1_000));
+      assert.equal((await store.read('machines/a', 1_000))?.bytes.length, 1_000);
+      await assert.rejects(store.read('machines/a', 999), unavailable(/read machines\/a: it has more than 999 bytes/));
+      await store.write('machines/big', Buffer.alloc(8 * 2 ** 20));
+      await assert.rejects(store.read('machines/big', 64 * 1024), unavailable(/it has more than 65536 bytes/));
+      assert.equal((await store.read('machines/a'))?.bytes.length, 1_000);
+    });
+  });
+
   describe(`${kind}: image archives`, () => {
     test('an archive is streamed whole from its bucket and key', async (t) => {
       const { store, putArtifact } = await prepare(t);

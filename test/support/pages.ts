@@ -1,5 +1,6 @@
 import type { JournalEntry } from '../../src/manager/journal.ts';
 import type { LatencySummary } from '../../src/manager/latency.ts';
+import type { PeerStatus } from '../../src/manager/peers.ts';
 import type { ContainerStatus, Status } from '../../src/manager/status.ts';
 import { WunderproxyError } from '../../src/errors.ts';
 import type { PageModel } from '../../src/web/model.ts';
@@ -106,6 +107,7 @@ export function status(more: Partial<Status> = {}): Status {
     StartedAt: ago(86_400 * 12),
     Store: 's3://my-deployments/production',
     StoreState: 'Ok',
+    FleetState: 'Ok',
     Acme: null,
     Active: one,
     Containers: [one],
@@ -131,9 +133,9 @@ export function status(more: Partial<Status> = {}): Status {
     Deaths: { Workers: 1, Managers: 0 },
     Buffers: { MemoryBytes: 1_482_112, SpoolBytes: 38_221_004, SpoolFiles: 3 },
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
-    Peers: [],
     DeployLock: null,
     Starting: false,
+    Peers: [self()],
     Certificates: [],
     History: [
       { Revision: 'v1', DeployedAt: ago(86_400 * 3), DeployedBy: 'ops', Hash: hashOf('1') },
@@ -143,6 +145,34 @@ export function status(more: Partial<Status> = {}): Status {
     ...more,
   };
 }
+
+/** A machine that shares the store. */
+export function machine(Name: string, more: Partial<PeerStatus> = {}): PeerStatus {
+  return {
+    Machine: `${Name}-0badcafe`,
+    Name,
+    Self: false,
+    Api: `http://${Name}.example.com:8001`,
+    Proxy: `http://${Name}.example.com`,
+    Tls: null,
+    Version: '0.1.0',
+    Active: { Hash: hashOf('3'), Revision: 'v3', SwitchedAt: ago(5_300) },
+    State: 'ready',
+    Stale: false,
+    Differs: false,
+    SeenAt: ago(4),
+    InFlight: 7,
+    Requests: 1_284_002,
+    ErrorsLastMinute: 0,
+    Fallback: null,
+    ...more,
+  };
+}
+
+const older = { Active: { Hash: hashOf('2'), Revision: 'v2', SwitchedAt: ago(86_400) }, Differs: true };
+
+/** The machine that the pages are of. */
+const self = (more: Partial<PeerStatus> = {}) => machine('web-1', { Self: true, SeenAt: ago(0), ...more });
 
 export function entry(seconds: number, more: Partial<JournalEntry> = {}): JournalEntry {
   return {
@@ -308,6 +338,32 @@ export const PAGES: Record<string, () => PageModel> = {
     ];
     return model({ status: status({ Active: one, Containers: [one, ...others] }) });
   },
+  'three machines': () => model({ status: status({ Peers: [self(), machine('web-2'), machine('web-3')] }) }),
+  'machines that differ, are silent, and do not serve': () =>
+    model({
+      status: status({
+        FleetState:
+          'The store s3://my-deployments/production failed to write machines/web-1-0badcafe.json: no answer in time.',
+        Peers: [
+          self(),
+          machine('web-2', { ...older, State: 'deploying', SeenAt: ago(9) }),
+          machine('web-3', { ...older, Stale: true, SeenAt: ago(4_000), InFlight: 3 }),
+          machine('web-4', { Active: null, State: 'no_active_container', InFlight: 0, ErrorsLastMinute: 12_302 }),
+          machine('web-5', { State: 'docker_down', Api: 'http://127.0.0.1:8001' }),
+          machine('web-6', { State: 'draining', Api: null }),
+          machine('10.0.0.7', {
+            Machine: null,
+            Api: null,
+            Active: null,
+            State: 'unknown',
+            SeenAt: null,
+            InFlight: null,
+            Requests: null,
+            ErrorsLastMinute: null,
+          }),
+        ],
+      }),
+    }),
   enormous: () => {
     const one = active('3', { Revision: longRevision, InFlight: 48_211, Upgraded: 12_004, Requests: 98_765_432_101 });
     const codes = Object.fromEntries(
@@ -327,7 +383,17 @@ export const PAGES: Record<string, () => PageModel> = {
       DaysLeft: 6,
       Problem: null,
     };
-    const peers = Array.from({ length: 10 }, (_, at) => ({ Address: `10.1.0.${at + 1}:80`, State: 'Ok' }));
+    const peers = Array.from({ length: 10 }, (_, at) => {
+      const Active = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: null };
+      const Name = `web-${at + 2}.checkout.eu-central.shop.example.com`;
+      return machine(Name, {
+        Active,
+        InFlight: 48_211,
+        Requests: 98_765_432_101,
+        ErrorsLastMinute: 12_002,
+        Differs: at < 7,
+      });
+    });
     return model({
       status: status({
         Active: one,
@@ -348,7 +414,7 @@ export const PAGES: Record<string, () => PageModel> = {
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
         ] as unknown as Status['Certificates'],
-        Peers: peers as unknown as Status['Peers'],
+        Peers: [self(), ...peers],
         History: Array.from({ length: 10 }, (_, at) => ({
           Revision: `${longRevision}-${at}`,
           DeployedAt: ago(86_400 * (10 - at)),

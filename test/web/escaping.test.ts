@@ -7,7 +7,7 @@ import { evidenceOf } from '../../src/web/advice.ts';
 import { html, raw } from '../../src/web/html.ts';
 import { summaryText } from '../../src/web/summary-text.ts';
 import { render } from '../../src/web/views.ts';
-import { active, container, entry, model, status } from '../support/pages.ts';
+import { active, container, entry, machine, model, status } from '../support/pages.ts';
 import { pageOf } from './support.ts';
 
 const HOSTILE = `"'><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u001b[31m&amp;`;
@@ -47,7 +47,8 @@ test('whatever comes from outside is shown as text', () => {
       Certificates: [
         { Names: ['x'], Source: 'x', Issuer: 'x', NotBefore: '', NotAfter: one.StartedAt, DaysLeft: 3, Problem: 'x' },
       ] as unknown as Status['Certificates'],
-      Peers: [{ [HOSTILE]: 'x' }] as unknown as Status['Peers'],
+      FleetState: 'x',
+      Peers: [machine('x', { Self: true }), machine('x', { Differs: true }), machine('x', { Stale: true })],
     }),
   );
   full.Totals = { ...full.Totals, StatusCodes: { [HOSTILE]: 3 }, Errors: { [HOSTILE]: 3 } };
@@ -89,5 +90,6 @@ test('a journal entry of another version, or of somebody else, breaks nothing', 
 
 test('the text for curl does not steer the terminal', () => {
   const one = active('3', { Revision: 'v\u001b[2J3', Address: 'a\nb' });
-  assert.match(summaryText(status({ Active: one, Containers: [one] })), /^[^\u0000-\u0009\u000b-\u001f]+\n$/);
+  const Peers = [machine('web-1', { Self: true }), machine('a\nb', { Api: 'http://\u001b[2J' })];
+  assert.match(summaryText(status({ Active: one, Containers: [one], Peers })), /^[^\u0000-\u0009\u000b-\u001f]+\n$/);
 });

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Status } from '../../src/manager/status.ts';
 import { renderSections } from '../../src/web/sections.ts';
-import { active, container, latency, model, NOW, PAGES, status } from '../support/pages.ts';
+import { summaryText } from '../../src/web/summary-text.ts';
+import { active, container, latency, machine, model, NOW, PAGES, status } from '../support/pages.ts';
 import { pageOf, weight } from './support.ts';
 
 /** The text of a page's part, as somebody reads it. */
@@ -18,6 +19,35 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
   ['calm', 'summary', [/OK v3 is in service, and nothing fails/, /Failed 0 %/, /In flight 7 /, /Connections 282 /]],
   ['calm', 'containers', [/● v3 in service/, /for 1 h 29 min/, /Deployed by ops/, /172\.17\.0\.3:9292/, /3{32}/]],
   ['calm', 'machine', [/Bodies in memory 1\.4 MiB/, /36\.5 MiB in 3 files/, /1 serving 4711/]],
+  ['calm', 'machines', [/^ No other machine shares this store\. $/]],
+  ['three machines', 'summary', [/OK v3 is in service, and nothing fails/]],
+  [
+    'three machines',
+    'machines',
+    [/3 machines share this store/, /web-1 this one v3 ● ready now 7 0 1 284 002 web-2 v3 ● ready 4 s ago 7 /],
+  ],
+  [
+    'machines that differ, are silent, and do not serve',
+    'summary',
+    [
+      /web-3: not heard of any more/,
+      /web-4: clients there get 503/,
+      /web-2: in service there is another config/,
+      /Machines may not see one another as they are\. The store .* no answer in time/,
+    ],
+  ],
+  [
+    'machines that differ, are silent, and do not serve',
+    'machines',
+    [
+      /web-2 v2 ≠ differs … deploying 9 s ago/,
+      /web-3 v2 ≠ differs \? silent, was ready 1 h 6 min ago/,
+      /web-4 – ✕ no container in service 4 s ago 0 12 302 /,
+      /web-5 v3 ✕ container engine down/,
+      /10\.0\.0\.7 – \? unknown never – – –/,
+      /it serves another config than current\.json/,
+    ],
+  ],
   ['no deployment yet', 'summary', [/Attention Nothing is in service yet/]],
   ['no deployment yet', 'containers', [/curl -d \$HASH http:\/\/127\.0\.0\.1:8001\/launch/]],
   ['no deployment yet', 'history', [/No deployment yet/]],
@@ -72,7 +102,13 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     'containers',
     [/◐ draining/, /○ ready/, /✕ failed exited with status 1/, /… starting/, /Stop old containers/],
   ],
-  ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/, /10\.1\.0\.10:80/]],
+  ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/]],
+  ['enormous', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
+  [
+    'enormous',
+    'summary',
+    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: in service there is/],
+  ],
   ['enormous', 'summary', [/Trouble The certificate of old\.example\.com has expired/, /expires in 6 days/]],
   ['enormous', 'traffic', [/418|414/, /504 Gateway Timeout/]],
   ['enormous', 'history', [/with-everything-60-9.*with-everything-60-0/]],
@@ -125,6 +161,37 @@ test('a certificate whose file could never be read is named by it, with the reas
   const { summary, machine } = renderSections(model({ status: status({ Certificates }) }));
   assert.match(textOf(summary.text), /Attention The certificate of \/etc\/tls\/shop\.pem: permission denied/);
   assert.match(textOf(machine.text), /unknown – – \/etc\/tls\/shop\.pem permission denied/);
+});
+
+test('a link leads to the pages of other machines, but not to what only they can reach', () => {
+  const links = (name: string) => {
+    const { machines } = renderSections(PAGES[name]?.() ?? model());
+    return Array.from(machines.text.matchAll(/href="([^"]+)"/g), ([, href]) => href);
+  };
+  assert.deepEqual(links('three machines'), ['http://web-2.example.com:8001', 'http://web-3.example.com:8001']);
+  assert.deepEqual(
+    links('machines that differ, are silent, and do not serve'),
+    [2, 3, 4].map((n) => `http://web-${n}.example.com:8001`),
+  );
+  const here = machine('web-1', { Machine: 'web-1-deadbeef', Api: 'http://127.0.0.1:8002' });
+  const two = status({ Peers: [machine('web-1', { Self: true }), here] });
+  assert.match(renderSections(model({ status: two })).machines.text, /href="http:\/\/127\.0\.0\.1:8002"/);
+});
+
+test('the text for curl has a line for each machine, if there are several', () => {
+  const several = PAGES['machines that differ, are silent, and do not serve']?.().status ?? assert.fail();
+  const lines = (of: Status) =>
+    summaryText(of, NOW)
+      .replaceAll('\u00a0', ' ')
+      .split('\n')
+      .filter((line) => line.startsWith('machine '));
+  assert.deepEqual(lines(several).slice(0, 4), [
+    'machine web-1 (this one): v3, ready, 7 in flight',
+    'machine web-2 at http://web-2.example.com:8001: v2 (differs), deploying, 7 in flight',
+    'machine web-3 at http://web-3.example.com:8001: v2 (differs), silent, was ready, last heard of 1 h 6 min ago, 3 in flight',
+    'machine web-4 at http://web-4.example.com:8001: nothing in service, no container in service, 0 in flight',
+  ]);
+  assert.deepEqual(lines(status()), []);
 });
 
 test('what happens is told in the order of its weight', () => {

@@ -107,6 +107,7 @@ export class TestWorker {
     const accessLog = options.accessLog === undefined ? null : { fd: logFd, query: options.logQuery ?? true };
     const config: WorkerConfig = {
       slot: 1,
+      machine: 'test-01234567',
       proxyFd: INHERITED_FD,
       tlsFd: withTls ? INHERITED_FD + 1 : null,
       tls: withTls ? (options.tls ?? testMaterial()) : null,
