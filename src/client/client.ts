@@ -24,6 +24,12 @@ export interface Surroundings {
 /** Carries out a command of the client, and resolves to the exit status. Failures are one line on stderr. */
 export async function runClient({ command, argument, options }: Invocation, around: Surroundings): Promise<ExitCode> {
   const reporter = reporterFor(options, around);
+  around.interrupted.addEventListener('abort', () => {
+    reporter.problem(
+      'stopping after the step that runs; once more ends it at once, and leaves the lock to expire',
+      'interrupted',
+    );
+  });
   let managers: ManagerClient[] = [];
   try {
     const config = command === 'deploy' ? readConfig(argument ?? '') : null;

@@ -23,6 +23,8 @@ export async function clientMain(command: CommandName, argv: string[]): Promise<
   const tidies = command === 'deploy' || command === 'rollback';
   if (tidies) for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   const { stdout, stderr, env } = process;
+  // A terminal that was closed is no reason to leave machines half way.
+  stderr.on('error', () => {});
   const terminal = {
     out: (text: string) => void stdout.write(text),
     err: (text: string) => void stderr.write(text),

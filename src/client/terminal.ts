@@ -75,7 +75,8 @@ export class TerminalReporter implements Reporter {
     // What has scrolled out of the screen can't be drawn over: of a large fleet those show that are under way.
     const room = Math.max(1, this.#terminal.rows - 2);
     const shown = rows.length <= room ? rows : [...rows.filter(isMoving), ...rows.filter((row) => !isMoving(row))];
-    const lines = shown.slice(0, room).map((row) => this.#line(row, widthOf(rows)));
+    const width = Math.min(widthOf(rows), Math.floor(this.#terminal.columns / 3));
+    const lines = shown.slice(0, room).map((row) => this.#line(row, width));
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A\r` : '';
     if (lines.length === 0 && up === '') return;
     this.#terminal.out(`${up}${lines.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);
@@ -117,6 +118,7 @@ function widthOf(rows: Row[]): number {
   return Math.min(LONGEST_NAME, Math.max(...rows.map(({ name }) => oneLine(name).length)));
 }
 
+/** Characters that take up two columns are left out: they would make a line longer than it is counted. */
 function cut(text: string, width: number): string {
-  return text.length <= width ? text : text.slice(0, width);
+  return text.replace(/[\u1100-\u1fff\u2e80-\u{10ffff}]|\p{Emoji_Presentation}/gu, '?').slice(0, width);
 }
