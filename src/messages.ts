@@ -96,6 +96,10 @@ export interface WorkerStats extends ProcessUse {
   states: ConnectionStates;
   connectionsAccepted: number;
   connectionsClosed: number;
+  /** Connections, and requests by HTTP/2, that were turned away because there were too many, by the option that decided. */
+  turnedAway: Record<string, number>;
+  /** Connections that were cut off because they made work without end. */
+  cutOff: number;
   requests: number;
   /** Finished requests by status code. */
   statusCodes: Record<string, number>;
@@ -122,6 +126,9 @@ export interface Mark {
   at: number;
   totals: Pick<WorkerStats, 'requests' | 'statusCodes' | 'latency' | 'upstream' | 'errors'>;
 }
+
+/** How often deployments ended how, by event and outcome: kept by the primary for the next manager. */
+export type DeployTally = Record<string, Record<string, number>>;
 
 /** How often processes died and were replaced since the program started. */
 export interface Deaths {
@@ -303,6 +310,7 @@ export type ToManager =
       /** Everything that was counted so far. */
       ledger: LedgerState;
       mark: Mark | null;
+      deployCounts: DeployTally;
     }
   /** Every worker that can accept a connection has acknowledged this version. */
   | { type: 'routed'; version: number }
@@ -326,6 +334,7 @@ export type FromManager =
   | { type: 'cut'; id: string }
   /** To be given to the next manager. */
   | { type: 'mark'; mark: Mark }
+  | { type: 'deploy-counts'; counts: DeployTally }
   /** Those that ACME obtained: all of them. */
   | { type: 'certificates'; certificates: Certificate[] }
   | { type: 'challenge'; worker: number; token: string; answer: string | null }

@@ -2,7 +2,16 @@ import { AccessLogFile } from './access-log-file.ts';
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './log.ts';
-import type { FromEngine, FromManager, FromWorker, Mark, ToEngine, ToManager, WorkerConfig } from './messages.ts';
+import type {
+  DeployTally,
+  FromEngine,
+  FromManager,
+  FromWorker,
+  Mark,
+  ToEngine,
+  ToManager,
+  WorkerConfig,
+} from './messages.ts';
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import type { Machine } from './machine.ts';
@@ -56,6 +65,7 @@ export class Primary {
   /** For the next manager. */
   readonly #ledger = new Ledger();
   #mark: Mark | null = null;
+  #deployCounts: DeployTally = {};
   #managerDeaths = 0;
   #manager: Child<ToManager, FromManager> | null = null;
   #managerListens = false;
@@ -159,6 +169,7 @@ export class Primary {
       startedAt: this.#startedAt,
       ledger: this.#ledger.state,
       mark: this.#mark,
+      deployCounts: this.#deployCounts,
     });
     if (this.#keeper) manager.send({ type: 'certificates', certificates: this.#keeper.infos });
   }
@@ -191,6 +202,9 @@ export class Primary {
         return this.#pool.broadcast({ type: 'cut', id: message.id });
       case 'mark':
         this.#mark = message.mark;
+        return;
+      case 'deploy-counts':
+        this.#deployCounts = message.counts;
         return;
       case 'engine':
         return this.#engine?.send(message.message);

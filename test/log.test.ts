@@ -8,7 +8,7 @@ const log = pathToFileURL(join(import.meta.dirname, '../src/log.ts')).href;
 
 function run(body: string): { status: number | null; lines: Record<string, unknown>[] } {
   const source = `import { createLogger, dieLoudly } from '${log}'; const log = createLogger('worker'); dieLoudly(log); ${body}`;
-  const { status, stdout } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', source], {
+  const { status, stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
     encoding: 'utf8',
   });
   const lines = stdout.trim().split('\n').filter(Boolean);
@@ -34,7 +34,7 @@ test('a reader of the log that goes away does not take the process along', () =>
   const source = `import { createLogger } from '${log}'; const log = createLogger('worker');
     for (let i = 0; i < 100; i++) log.info('x'.repeat(10_000));
     setTimeout(() => { for (let i = 0; i < 100; i++) log.info('x'); process.stderr.write('alive'); }, 200);`;
-  const command = `"${process.execPath}" --import tsx --input-type=module -e "$SOURCE" | true`;
+  const command = `"${process.execPath}" --input-type=module -e "$SOURCE" | true`;
   const { stderr } = spawnSync('/bin/sh', ['-c', command], {
     encoding: 'utf8',
     env: { ...process.env, SOURCE: source },

@@ -82,6 +82,26 @@ const PARTS: Record<string, Part> = {
 /** No file takes this long unless it hangs. */
 const FILE_LIMIT_MS = 9 * 60_000;
 
+/**
+ * These take more than half a minute each; they begin first, in this order, so that none is left to run alone at the end.
+ * What each run says about its slowest files shows whether it still holds.
+ */
+const LONGEST = ['test/program/docker-switch.test.ts', 'test/proxy/over-tls.test.ts'];
+
+/**
+ * How many files run at once. Most wait most of the time (for timers, containers, other processes): a file takes half a
+ * core on average. On a machine that has nothing to spare, more of them only take longer each.
+ */
+const LANES = availableParallelism() + 2;
+
+/** How many of the slowest files and tests are named at the end. */
+const SLOWEST = 10;
+
+interface Duration {
+  ms: number;
+  name: string;
+}
+
 const root = resolve(import.meta.dirname, '..');
 
 /** Lines that make the whole run a failure, although no test failed. */
@@ -104,15 +124,16 @@ function importsOf(file: string): Set<string> {
   return found;
 }
 
-/** The longest first, so that none is left to run alone at the end. */
+/** Files that are named run in the order of their names on the command line. */
 function chooseFiles(named: string[]): string[] {
-  const files =
-    named.length > 0
-      ? named.map((name) => relative(root, resolve(name))).filter(isThere)
-      : globSync('test/**/*.test.ts', { cwd: root }).sort();
+  if (named.length > 0) return named.map((name) => relative(root, resolve(name))).filter(isThere);
+  const all = globSync('test/**/*.test.ts', { cwd: root });
+  // Where there are no such files there is no place in an order for them.
+  const longest = LONGEST.filter(isThere);
+  const others = all.filter((file) => !longest.includes(file)).sort();
   const weight = (file: string) =>
     (file.startsWith('test/program/') ? 0 : 2) + (Object.keys(neededParts(file)).length > 0 ? 0 : 1);
-  return files.sort((a, b) => weight(a) - weight(b));
+  return [...longest, ...others.sort((a, b) => weight(a) - weight(b))];
 }
 
 function isThere(file: string): boolean {
@@ -174,14 +195,25 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
 async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> {
   const events = run({
     files: files.map((file) => join(root, file)),
-    concurrency: availableParallelism() + 1,
+    concurrency: LANES,
     timeout: FILE_LIMIT_MS,
     signal,
   });
   let passed = false;
   let closing = '';
-  events.on('test:summary', ({ file, counts, success }) => {
-    if (file !== undefined) return;
+  const fileTimes: Duration[] = [];
+  const testTimes: Duration[] = [];
+  for (const event of ['test:pass', 'test:fail'] as const) {
+    events.on(event, ({ name, file = '', details }) => {
+      if (details.type !== 'suite')
+        testTimes.push({ ms: details.duration_ms, name: `${name} (${relative(root, file)})` });
+    });
+  }
+  events.on('test:summary', ({ file, counts, success, duration_ms: ms }) => {
+    if (file !== undefined) {
+      fileTimes.push({ ms, name: relative(root, file) });
+      return;
+    }
     passed = success;
     // Node counts them, its types forgot them.
     const { failed: fail } = counts as typeof counts & { failed: number };
@@ -194,8 +226,17 @@ async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> 
   const report = events.compose(new spec());
   report.pipe(process.stdout, { end: false });
   await finished(report);
+  saySlowest('files', fileTimes);
+  saySlowest('tests', testTimes);
   say(closing);
   return passed;
+}
+
+function saySlowest(what: string, times: Duration[]): void {
+  say(`# the slowest ${what}`);
+  for (const { ms, name } of times.toSorted((a, b) => b.ms - a.ms).slice(0, SLOWEST)) {
+    say(`# ${(ms / 1_000).toFixed(1).padStart(7)} s  ${name}`);
+  }
 }
 
 /** Kills what tests left running, and calls that a failure. */
@@ -219,6 +260,8 @@ async function main(): Promise<void> {
   // Like the system's own: workers that have become somebody else spool there.
   chmodSync(dir, 0o1777);
   process.env.TMPDIR = dir;
+  // Hundreds of processes run the same sources.
+  process.env.NODE_COMPILE_CACHE = join(dir, 'compile-cache');
 
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

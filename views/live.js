@@ -9,6 +9,7 @@ const said = document.getElementById('said');
 let last = performance.now();
 let source = null;
 let lost = false;
+let filled = 0;
 let headline = document.getElementById('headline')?.textContent;
 
 // Times in the reader's own zone.
@@ -64,7 +65,7 @@ function morph(from, to) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
     return;
   }
-  if (from.isEqualNode(to)) return;
+  if (from.isEqualNode(to) || 'kept' in from.dataset) return;
   // Whether details are open is the reader's choice.
   for (const { name, value } of [...to.attributes]) {
     if (name !== 'open' && from.getAttribute(name) !== value) from.setAttribute(name, value);
@@ -83,9 +84,33 @@ function show(sections) {
     localize(next);
     morphChildren(section, next);
   }
+  if (performance.now() - filled > RETRY) void fill();
   const now = document.getElementById('headline')?.textContent;
   // A screen reader hears of what matters only, not of every number.
   if (now !== headline) said.textContent = headline = now;
+}
+
+async function load(path) {
+  const answer = await fetch(path, { headers: { accept: 'text/html' } });
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) throw new Error(answer.statusText);
+  return new DOMParser().parseFromString(await answer.text(), 'text/html');
+}
+
+/** Tables that are large and seldom wanted come when they are opened, and are kept up to date as long as they are. */
+async function fill() {
+  const open = document.querySelectorAll('details[data-part][open]');
+  if (open.length === 0) return;
+  filled = performance.now();
+  try {
+    const page = await load('/numbers');
+    localize(page);
+    for (const each of open) {
+      morphChildren(each.querySelector('[data-kept]'), page.getElementById(each.dataset.part));
+    }
+  } catch {
+    // What is there stays: that the connection is lost is told already.
+  }
 }
 
 function tell(text, bad) {
@@ -99,10 +124,7 @@ function tell(text, bad) {
 /** Without a stream (too many pages, or something between that does not let it through): the page as a whole. */
 async function poll() {
   try {
-    const answer = await fetch('/', { headers: { accept: 'text/html' } });
-    if (answer.status === 401) return location.reload();
-    if (!answer.ok) throw new Error(answer.statusText);
-    const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    const page = await load('/');
     show(Object.fromEntries([...page.querySelectorAll('main > section[id]')].map((each) => [each.id, each.innerHTML])));
     tell('Refreshed every 5 s', false);
   } catch {
@@ -129,6 +151,7 @@ function open() {
 }
 
 localize(document);
+document.addEventListener('toggle', () => void fill(), true);
 if ('live' in document.body.dataset) {
   open();
   setInterval(() => {

@@ -39,6 +39,8 @@ export interface AcmeOptions {
   log: Logger;
   /** What is to be served from now on. */
   onCertificates: (certificates: Certificate[]) => void;
+  /** An order has come to its end. */
+  onOrder?: (outcome: 'ok' | 'failed') => void;
   times?: AcmeTimes;
 }
 
@@ -265,9 +267,11 @@ export class Acme {
       await this.#serveStored(await this.#renewal.obtain(stored.version, signal));
       this.#attempt = { At: at, Error: null, Failures: 0, NextTry: null };
       this.#beOk();
+      this.#options.onOrder?.('ok');
     } catch (error) {
       if (this.#stopping.signal.aborted || lease.signal.aborted) throw error;
       this.#attempt = this.#failed(at, error);
+      this.#options.onOrder?.('failed');
     }
     await this.#objects.putAttempt(this.#attempt);
   }

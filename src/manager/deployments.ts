@@ -1,6 +1,7 @@
 import { messageOf, WunderproxyError } from '../errors.ts';
 import { type Container, isOld, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
+import type { DeployEvent } from './deploy-counts.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
 import { pause, probeFor, probeOnce } from './health.ts';
@@ -44,8 +45,7 @@ export class Deployments {
    * Launcher.launch throws.
    */
   async launch(hash: string, by: string): Promise<Container> {
-    await this.#whenComplete();
-    return this.#joined(hash, async () => this.#launchNow(await this.#control.environment.launchConfig(hash), by));
+    return this.#joined(hash, async () => this.#launchNow(await this.#configOf(hash), by));
   }
 
   /** As `launch`, with a config that has been read already; a container that runs is taken as it is. */
@@ -67,6 +67,18 @@ export class Deployments {
       throw new WunderproxyError('runtime_unavailable', {
         message: runtime.problem ?? 'It is not known yet what runs.',
       });
+    }
+  }
+
+  /** A launch that does not get as far as its config has failed, too. */
+  async #configOf(hash: string): Promise<StoredConfig> {
+    const { counts, environment } = this.#control;
+    try {
+      await this.#whenComplete();
+      return await environment.launchConfig(hash);
+    } catch (error) {
+      counts.addFailure('launch', error);
+      throw error;
     }
   }
 
@@ -123,16 +135,18 @@ export class Deployments {
    * Throws `not_launched`, `runtime_unavailable`, `store_unavailable`: then nothing was switched.
    */
   async switchTo(hash: string, by: string): Promise<Switched> {
-    await this.#whenComplete();
-    const switched = await this.#oneByOne(async () => {
-      const container = this.#switchable(hash);
-      const deployment = {
-        Revision: container.revision,
-        DeployedAt: new Date().toISOString(),
-        DeployedBy: by,
-        Hash: hash,
-      };
-      return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
+    const switched = await this.#counted('switch', async () => {
+      await this.#whenComplete();
+      return this.#oneByOne(async () => {
+        const container = this.#switchable(hash);
+        const deployment = {
+          Revision: container.revision,
+          DeployedAt: new Date().toISOString(),
+          DeployedBy: by,
+          Hash: hash,
+        };
+        return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
+      });
     });
     return this.#settled(switched);
   }
@@ -142,15 +156,30 @@ export class Deployments {
    * Throws `empty_history`, `not_in_history` and what `launch` and `switchTo` throw.
    */
   async rollback(hash: string | null, by: string): Promise<Switched> {
-    await this.#whenComplete();
-    const history = await this.#control.environment.history();
-    const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
-    await this.launch(target, by);
-    const switched = await this.#oneByOne(async () => {
-      const container = this.#switchable(target);
-      return this.#switch(container, by, 'rollback', (events) => cutAfter(events, target));
+    const switched = await this.#counted('rollback', async () => {
+      await this.#whenComplete();
+      const history = await this.#control.environment.history();
+      const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
+      await this.launch(target, by);
+      return this.#oneByOne(async () => {
+        const container = this.#switchable(target);
+        return this.#switch(container, by, 'rollback', (events) => cutAfter(events, target));
+      });
     });
     return this.#settled(switched);
+  }
+
+  /** Counts how it went, whatever it failed at. */
+  async #counted<T>(event: DeployEvent, act: () => Promise<T>): Promise<T> {
+    const { counts } = this.#control;
+    try {
+      const done = await act();
+      counts.add(event, 'ok');
+      return done;
+    } catch (error) {
+      counts.addFailure(event, error);
+      throw error;
+    }
   }
 
   /**
@@ -212,7 +241,7 @@ export class Deployments {
     event: 'switch' | 'rollback',
     change: (history: Deployment[]) => Deployment[],
   ): Promise<Switched> {
-    const { containers, counts, environment, journal, runtime, traffic } = this.#control;
+    const { containers, environment, journal, runtime, traffic } = this.#control;
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
     const previous = active === container ? null : active;
@@ -238,7 +267,6 @@ export class Deployments {
         throw error;
       }
     } catch (error) {
-      counts.addFailure(event, error);
       journal.add({ ...about, Event: 'failure', Outcome: 'failed', Message: `${event}: ${messageOf(error)}` });
       throw error;
     }
@@ -249,7 +277,6 @@ export class Deployments {
       await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
       if (previous) this.drains.begin(previous, by);
     }
-    counts.add(event, 'ok');
     journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
     return { container, previous };
   }

@@ -15,6 +15,15 @@ export interface ProbeResult {
 const PROBE_TIMEOUT = 5_000;
 const PROBE_INTERVAL = 1_000;
 
+/**
+ * While nothing listens yet: an application that starts within milliseconds is in service as soon, and is asked no more
+ * than once a second all the same, because it sees nothing of a connection that the kernel refuses.
+ */
+const REFUSED_INTERVAL = 100;
+/** Who does not listen by then takes its time. */
+const QUICK_FOR = 5_000;
+const REFUSED = 'connection refused';
+
 /** How to probe an application, from its config or without one. */
 export interface Probe {
   path: string;
@@ -66,7 +75,7 @@ export async function probeOnce(address: Address, probe: Probe, signal?: AbortSi
 function explain(error: NodeJS.ErrnoException): string {
   switch (error.code) {
     case 'ECONNREFUSED':
-      return 'connection refused';
+      return REFUSED;
     case 'ECONNRESET':
       return 'connection broken before an answer';
     case 'EHOSTUNREACH':
@@ -98,7 +107,8 @@ export class ProbeLog {
 }
 
 /**
- * Probes once a second until the application is healthy (resolves to true) or `signal` aborts (resolves to false).
+ * Probes once a second, in the beginning more often while nothing listens, until the application is healthy (resolves to
+ * true) or `signal` aborts (resolves to false).
  * `address` is asked before each probe, because a restart may change it; null: there is none at the moment.
  */
 export async function probeUntilHealthy(
@@ -107,6 +117,7 @@ export async function probeUntilHealthy(
   log: ProbeLog,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const quickUntil = performance.now() + QUICK_FOR;
   while (!signal.aborted) {
     const began = Date.now();
     const at = address();
@@ -114,7 +125,8 @@ export async function probeUntilHealthy(
     if (result === null) return true;
     if (signal.aborted) break;
     log.add(result, new Date(began));
-    await pause(PROBE_INTERVAL - (Date.now() - began), signal);
+    const interval = result === REFUSED && performance.now() < quickUntil ? REFUSED_INTERVAL : PROBE_INTERVAL;
+    await pause(interval - (Date.now() - began), signal);
   }
   return false;
 }

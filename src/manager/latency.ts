@@ -44,7 +44,8 @@ export function percentiles(counts: LatencyCounts): Percentiles {
     numberOfSignificantValueDigits: 2,
   });
   for (const [us, count] of entries) histogram.recordValueWithCount(Math.min(HIGHEST, Number(us)), count);
-  const at = (percentile: number) => ms(histogram.getValueAtPercentile(percentile));
+  // A percentile is told as the upper end of its bucket, which may lie beyond the longest.
+  const at = (percentile: number) => ms(Math.min(histogram.getValueAtPercentile(percentile), histogram.maxValue));
   return {
     Count: histogram.totalCount,
     Mean: ms(histogram.mean),

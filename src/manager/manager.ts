@@ -16,7 +16,6 @@ import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
 import { DeployLock } from './deploy-lock.ts';
 import { Deployments } from './deployments.ts';
-import { DockerRuntime } from './docker-runtime.ts';
 import { Environment } from './environment.ts';
 import { Fleet } from './fleet.ts';
 import { Journal } from './journal.ts';
@@ -84,15 +83,21 @@ class Manager {
   readonly #fleet: Fleet;
 
   static async start(message: Extract<ToManager, { type: 'start' }>, extend: ExtendApi): Promise<Manager> {
-    return new Manager(message, await openStore(message.config, log), extend);
+    const store = await openStore(message.config, log);
+    return new Manager(message, store, await createRuntime(message.config, store), extend);
   }
 
-  private constructor(start: Extract<ToManager, { type: 'start' }>, store: ConfigStore, extend: ExtendApi) {
+  private constructor(
+    start: Extract<ToManager, { type: 'start' }>,
+    store: ConfigStore,
+    runtime: ContainerRuntime,
+    extend: ExtendApi,
+  ) {
     const { config } = start;
     this.#store = store;
     this.#files = new OptionFiles(config);
     this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
-    this.#runtime = createRuntime(config, store);
+    this.#runtime = runtime;
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
     this.#control = {
       app: config.app,
@@ -105,13 +110,13 @@ class Manager {
       journal: new Journal(store, hostname(), log),
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
-      counts: new DeployCounts(),
+      counts: new DeployCounts(start.deployCounts, (counts) => send({ type: 'deploy-counts', counts })),
       lock: new DeployLock(store, hostname(), log),
       log,
       stopping: this.#stopping.signal,
     };
     this.#deployments = new Deployments(this.#control);
-    this.#acme = createAcme(start, store, copies);
+    this.#acme = createAcme(start, store, copies, this.#control.counts);
     this.#fleet = createFleet(start, store, this.#control, this.#deployments);
     const about = {
       version: start.version,
@@ -230,6 +235,7 @@ function createAcme(
   { config, startedAt }: Extract<ToManager, { type: 'start' }>,
   store: ConfigStore,
   copies: StateCopies,
+  counts: DeployCounts,
 ): Acme | null {
   if (config.acmeDomain.length === 0) return null;
   return new Acme({
@@ -242,6 +248,7 @@ function createAcme(
     holder: `${hostname()} ${process.ppid} ${startedAt}`,
     log,
     onCertificates: (certificates) => send({ type: 'certificates', certificates }),
+    onOrder: (outcome) => counts.add('certificate', outcome),
   });
 }
 
@@ -267,10 +274,12 @@ function createFleet(
   });
 }
 
-function createRuntime(config: Config, store: ConfigStore): ContainerRuntime {
+async function createRuntime(config: Config, store: ConfigStore): Promise<ContainerRuntime> {
   if (config.runtime === 'process') {
     return new ProcessRuntime({ send: (message) => send({ type: 'engine', message }) });
   }
+  // Only here: the client of Docker's API costs a manager of child processes time and memory for nothing.
+  const { DockerRuntime } = await import('./docker-runtime.ts');
   return new DockerRuntime({
     app: config.app,
     environment: store.name,

@@ -1,4 +1,6 @@
-import type { TargetStats, WorkerStats } from '../messages.ts';
+import { DECIDED_BY } from '../deciding-options.ts';
+import { ERROR_CODES } from '../errors.ts';
+import type { CertificateInfo, TargetStats, WorkerStats } from '../messages.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';
@@ -29,6 +31,7 @@ export class Metrics {
       ...resources(totals),
       ...this.#deployments(),
       ...this.#machines(),
+      ...this.#certificates(),
       ...this.#processes(totals),
     ]);
   }
@@ -101,6 +104,31 @@ export class Metrics {
     ];
   }
 
+  #certificates(): Metric[] {
+    const { counts } = this.#control;
+    const infos = bySource(this.#about.certificates());
+    const each = (value: (info: CertificateInfo) => number): Sample[] =>
+      infos.map((info) => ({ labels: { source: info.source, name: info.names[0] ?? '' }, value: value(info) }));
+    const ordered = this.#about.acme() === null ? [] : counts.of('certificate');
+    return [
+      gauge(
+        'certificate_not_after_timestamp_seconds',
+        'When a certificate expires, in seconds since the epoch; 0 when it could never be read.',
+        each(({ notAfter }) => notAfter / 1_000),
+      ),
+      gauge(
+        'certificate_file_ok',
+        'Whether the file that a certificate comes from is what is served: 0 when a newer one was refused.',
+        each(({ problem }) => (problem === null ? 1 : 0)),
+      ),
+      counter(
+        'acme_orders_total',
+        'Orders of a certificate by outcome: ok or failed.',
+        ordered.map(([outcome, value]) => ({ labels: { outcome }, value })),
+      ),
+    ];
+  }
+
   #processes(totals: WorkerStats): Metric[] {
     const { use, deaths } = this.#about.primary();
     const roles: [role: string, use: ProcessUse][] = [
@@ -148,8 +176,32 @@ function requests(totals: WorkerStats): Metric[] {
       'Requests that the application did not answer, or not to the end, by error code.',
       Object.entries(errors).map(([code, value]) => ({ labels: { code }, value })),
     ),
+    counter(
+      'limits_hit_total',
+      'Requests and connections that a limit or a timer ended, by its option.',
+      limits(totals),
+    ),
+    counter('clients_cut_off_total', 'Connections that were cut off because they made work without end.', [
+      { value: totals.cutOff },
+    ]),
     counter('retries_total', 'Requests that were sent to a container once more.', [{ value: retries }]),
   ];
+}
+
+/** Every option that can decide, so that a first time can be told from a first look. */
+function limits({ errors, turnedAway }: WorkerStats): Sample[] {
+  const hits: Record<string, number> = { '--max-connections': 0, '--max-connections-per-ip': 0, ...turnedAway };
+  for (const code of ERROR_CODES) {
+    const option = DECIDED_BY[code];
+    if (option !== undefined) hits[option] = (hits[option] ?? 0) + (errors[code] ?? 0);
+  }
+  return Object.entries(hits).map(([option, value]) => ({ labels: { limit: option.replace(/^--/, '') }, value }));
+}
+
+/** One certificate for a source, the one that ends first: no series may stand twice. */
+function bySource(infos: CertificateInfo[]): CertificateInfo[] {
+  const sorted = infos.toSorted((a, b) => b.notAfter - a.notAfter);
+  return [...new Map(sorted.map((info) => [info.source, info])).values()];
 }
 
 function containers(targets: TargetStats[]): Metric[] {

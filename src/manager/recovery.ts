@@ -7,6 +7,11 @@ import type { Launcher } from './launcher.ts';
 import type { ContainerInfo } from './runtime.ts';
 import { messageOf } from '../errors.ts';
 
+/** Its end is news: one that fails again and again would fill the journal. */
+const WORKED: ReadonlySet<Container['state']> = new Set(['active', 'ready']);
+/** So many lines of its log are kept with the news. */
+const LOG_LINES = 50;
+
 /**
  * Follows what happens to containers without wunderproxy's doing: they die, their engine restarts them, their address
  * changes. Requests never go to an address that the container no longer has: somebody else may have it by then.
@@ -88,18 +93,41 @@ export class Recovery {
   async #ended(container: Container, info: ContainerInfo | null): Promise<void> {
     this.#recovering.get(container.id)?.abort();
     const { containers } = this.#control;
+    const before = container.state;
+    const why = howItEnded(info);
     container.address = null;
-    containers.change(container, 'failed', howItEnded(info));
+    containers.change(container, 'failed', why);
     if (container.inService) await this.#direct(null);
     else if (info === null) containers.forget(container);
+    if (WORKED.has(before)) await this.#note(container, why);
+  }
+
+  /** What it wrote last is the best there is to say why, and is gone with it. */
+  async #note(container: Container, why: string): Promise<void> {
+    const { journal, log, runtime } = this.#control;
+    const { id, hash, revision, inService } = container;
+    let logs: string[] = [];
+    try {
+      logs = await runtime.logs(id, LOG_LINES);
+    } catch (error) {
+      log.info({ container: shortId(id), why: messageOf(error) }, 'what it wrote last is not known');
+    }
+    journal.add({
+      ...{ Event: 'failure', Outcome: 'failed', By: '', Hash: hash, Revision: revision, Container: id },
+      Message: inService ? `in service: ${why}` : why,
+      ...(logs.length === 0 ? {} : { Detail: { Logs: logs } }),
+    });
   }
 
   async #restarted(container: Container): Promise<void> {
     this.#recovering.get(container.id)?.abort();
     const given = new AbortController();
     this.#recovering.set(container.id, given);
-    this.#control.containers.change(container, 'starting', 'its engine restarted it');
+    const before = container.state;
+    const why = 'its engine restarted it';
+    this.#control.containers.change(container, 'starting', why);
     if (container.inService) await this.#direct(null);
+    if (WORKED.has(before)) await this.#note(container, why);
     void this.#untilHealthy(container, given);
   }
 
@@ -131,7 +159,9 @@ export class Recovery {
   async #direct(container: Container | null): Promise<void> {
     const { traffic } = this.#control;
     const target = container === null ? null : routeTarget(container);
-    await traffic.direct(target, container?.switchedAt ?? null, this.#drains.targets());
+    // What is counted since the switch goes on being counted when nothing serves.
+    const since = container === null ? traffic.route.activeSince : container.switchedAt;
+    await traffic.direct(target, since, this.#drains.targets());
   }
 }
 

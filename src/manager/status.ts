@@ -101,6 +101,10 @@ export interface Status {
     Errors: Record<string, number>;
     /** Requests that were sent to a container once more. */
     Retries: number;
+    /** Connections, and requests by HTTP/2, that there were too many of, by the option that decided. */
+    TurnedAway: Record<string, number>;
+    /** Connections that were cut off because they made work without end. */
+    CutOff: number;
   };
   /** The last hour in slices of 10 s. */
   Recent: readonly RecentSlice[];
@@ -178,6 +182,8 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
       StatusCodes: totals.statusCodes,
       Errors: totals.errors,
       Retries: totals.retries,
+      TurnedAway: totals.turnedAway,
+      CutOff: totals.cutOff,
     },
     Recent: control.recent.slices,
     Deploys: control.recent.deploys,

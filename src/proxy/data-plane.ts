@@ -46,11 +46,11 @@ export class DataPlane {
     const trust = trustIn(config.trustedProxies);
     this.#spool = new Spool(config.spool);
     this.#accessLog = this.#openAccessLog(trust);
-    this.#router = new Router(timeouts, () => this.#sendStats());
+    const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
+    this.#router = new Router(timeouts, sweeper, () => this.#sendStats());
     this.#account = new Account(log, this.#accessLog, this.#router.tallies, route.activeSince);
     this.#https = { port: this.#httpsPort(config.tls), plainPaths: new Set(config.https.plainPaths) };
     this.#challenges = config.acme ? new Challenges((token) => send({ type: 'challenge', token })) : null;
-    const sweeper = new Sweeper(Math.min(SWEEP_INTERVAL, Math.ceil(Math.min(...Object.values(timeouts)) / 4)));
     const context: PipelineContext = {
       router: this.#router,
       account: this.#account,
@@ -180,6 +180,8 @@ export class DataPlane {
       states: this.#listener.states,
       connectionsAccepted: this.#listener.accepted,
       connectionsClosed: this.#listener.closed,
+      turnedAway: this.#listener.turnedAway,
+      cutOff: this.#listener.cutOff,
       ...this.#account.snapshot(),
       buffers: this.#spool.use,
       ...processUse(),

@@ -1,14 +1,14 @@
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
-import type { Exchange, ExchangeOwner } from './exchange.ts';
+import type { Exchange, ExchangeOwner, Fields } from './exchange.ts';
 import { interimFields, reasonPhrase, responseFields, trailerFields, upgradeFields } from './headers.ts';
+import type { Http1ResponseHead } from './http1-response.ts';
 import type { StoredBody } from './request-body.ts';
 import { type ResponseSource, UpstreamResponse } from './response-body.ts';
 import type { Router } from './router.ts';
-import type { Occupant, Target, UpstreamConnection } from './target.ts';
+import type { Occupant, Target } from './target.ts';
 import type { Trace } from './trace.ts';
+import type { OutgoingRequest, ResponseHandler, UpstreamConnection, UpstreamFailure } from './upstream-connection.ts';
 
 /** A container that has changed protocols: from here on its connection is a tunnel. */
 export interface Upgraded {
@@ -39,13 +39,6 @@ export function dispatch(
   return new Promise((resolve, reject) => new Dispatch(exchange, fields, body, router, resolve, reject).start());
 }
 
-/** Thrown at undici before it writes: the target left service meanwhile. The request never reached it. */
-const RETARGETED = new Error('another container is in service');
-/** As before: nobody waits for the answer any more. */
-const GIVEN_UP = new Error('nobody waits for the answer');
-/** Given to undici to end a connection whose response is not valid. */
-const MALFORMED = new Error('the response is not valid HTTP');
-
 /** Methods whose requests may be sent twice (RFC 9110 section 9.2.2). */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
@@ -59,30 +52,23 @@ const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
  */
 type Phase = 'waiting' | 'written' | 'answered' | 'over';
 
-class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, ResponseSource {
+class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSource {
   readonly #exchange: Exchange;
   readonly #trace: Trace;
   readonly #router: Router;
-  readonly #options: Dispatcher.DispatchOptions;
-  readonly #body: StoredBody | null;
+  readonly #request: OutgoingRequest;
   readonly #resolve: (answer: Answer) => void;
   readonly #reject: (error: WunderproxyError) => void;
   #phase: Phase = 'waiting';
   #target: Target | null = null;
   #connection: UpstreamConnection | null = null;
-  /** On which the response came that has ended. */
-  #last: UpstreamConnection | null = null;
-  #controller: Dispatcher.DispatchController | null = null;
   #response: UpstreamResponse | null = null;
   /** Whether the present target may have read the request. */
   #written = false;
   /** Whether the connection had carried a request before this one. */
   #reused = false;
-  /** Whether any byte of an answer has come. */
-  #heard = false;
   #retried = false;
-  /** When the first interim response came, by `performance.now()`. */
-  #informedAt: number | null = null;
+  overran = false;
 
   constructor(
     exchange: Exchange,
@@ -98,8 +84,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
     this.#resolve = resolve;
     this.#reject = reject;
     const { method, target, upgrade } = exchange.head;
-    this.#options = { method, path: target, headers: fields, upgrade };
-    this.#body = body;
+    this.#request = { method, target, fields, body, upgrade };
   }
 
   start(): void {
@@ -109,157 +94,93 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   #choose(): void {
     this.#phase = 'waiting';
-    this.#controller = null;
     this.#written = false;
     const target = this.#router.current;
     if (target === null) return this.#fail('no_active_container');
     this.#target = target;
     this.#trace.dispatch(target.tally);
     target.claim(this);
-    this.#options.body = this.#body === null ? null : this.#body.open();
-    this.#connection = target.takeConnection(this.#retried);
-    this.#connection.client.dispatch(this.#options, this);
+    const tunnel = this.#request.upgrade !== null;
+    const connection = tunnel || this.#retried ? target.newConnection(tunnel) : target.takeConnection();
+    this.#connection = connection;
+    this.#reused = connection.used;
+    connection.send(this.#request, this);
   }
 
-  // What undici tells ------------------------------------------------------------------------------------------------
+  // What the connection tells ----------------------------------------------------------------------------------------
 
-  /** Called just before the request is written: the last moment to keep it from a target that has left service. */
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.#phase === 'over') throw GIVEN_UP;
-    if (this.#target !== this.#router.current) throw RETARGETED;
+  onWrite(): void {
     this.#phase = 'written';
     this.#written = true;
     this.#trace.writtenAt = performance.now();
-    this.#controller = controller;
-    if (this.#connection === null) return;
-    this.#reused = this.#connection.used;
-    this.#connection.used = true;
   }
 
-  onResponseStarted(): void {
-    this.#heard = true;
-  }
-
-  onResponseStart(
-    controller: Dispatcher.DispatchController,
-    status: number,
-    _headers: unknown,
-    statusText?: string,
-  ): void {
-    if (this.#phase === 'over') return;
-    const raw = controller.rawHeaders as Buffer[];
-    if (status < 200) return this.#onInterim(raw, status, statusText);
-    const parsed = responseFields(raw, Date.now());
-    if (parsed === null) return this.#abort('upstream_malformed');
+  onHead(head: Http1ResponseHead): void {
+    const { status, length } = head;
     this.#phase = 'answered';
     this.#trace.answeredAt = performance.now();
-    const head = { status, reason: reasonPhrase(status, statusText), fields: parsed.fields, length: parsed.length };
-    this.#response = new UpstreamResponse(head, parsed.live, this);
+    const { fields, live } = responseFields(head, Date.now());
+    this.#response = new UpstreamResponse(
+      { status, reason: reasonPhrase(status, head.reason), fields, length },
+      live,
+      this,
+    );
     this.#resolve(this.#response);
   }
 
-  #onInterim(raw: Buffer[], status: number, statusText: string | undefined): void {
-    const fields = interimFields(raw);
-    // A change of protocols that nobody asked for, or that does not say to which one.
-    if (fields === null || status === 101 || status < 100) return this.#abort('upstream_malformed');
-    // undici begins to wait anew with each of them: a container could go on for ever.
-    this.#informedAt ??= performance.now();
-    const waited = performance.now() - this.#informedAt;
-    if (waited > (this.#target?.timeouts.response ?? 0)) return this.#abort('upstream_timeout');
-    this.#exchange.inform(status, reasonPhrase(status, statusText), fields);
+  onInterim(head: Http1ResponseHead): void {
+    this.#exchange.inform(head.status, reasonPhrase(head.status, head.reason), interimFields(head));
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onData(chunk: Buffer): void {
     this.#response?.push(chunk);
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
-    if (this.#connection?.broken === true) return this.#onBrokenEnd();
-    const trailers = (controller.rawTrailers ?? []) as Buffer[];
-    this.#last = this.#connection;
-    this.#leave(true);
+  onEnd(trailers: Fields, overran: boolean): void {
+    this.overran = overran;
+    this.#leave();
     this.#end();
-    this.#response?.end(trailers.length === 0 ? [] : trailerFields(trailers));
+    this.#response?.end(trailers.length === 0 ? trailers : trailerFields(trailers));
   }
 
-  /** undici takes a reset for the end of a body whose end only the connection tells: it may be anywhere in it. */
-  #onBrokenEnd(): void {
-    this.#leave(false);
-    this.#fail('upstream_broken');
-  }
-
-  onRequestUpgrade(
-    controller: Dispatcher.DispatchController,
-    _status: number,
-    _headers: unknown,
-    socket: Duplex,
-  ): void {
+  onUpgrade(head: Http1ResponseHead, socket: Socket): void {
     const target = this.#target;
-    const fields = upgradeFields(controller.rawHeaders as Buffer[], this.#exchange.head.upgrade ?? '');
-    if (this.#phase === 'over' || target === null || fields === null) {
+    const fields = upgradeFields(head, this.#exchange.head.upgrade ?? '');
+    if (target === null || fields === null) {
       socket.destroy();
-      if (this.#phase !== 'over') this.#fail('upstream_malformed');
-      return;
+      this.#leave();
+      return this.#fail('upstream_malformed');
     }
     this.#end();
-    this.#resolve({
-      target,
-      socket: socket as Socket,
-      reason: reasonPhrase(101),
-      fields,
-      release: () => this.#leave(false),
-    });
+    this.#resolve({ target, socket, reason: reasonPhrase(101), fields, release: () => this.#leave() });
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    const again = error === RETARGETED || this.#mayRetry(error);
-    const code = this.#codeFor(error);
-    this.#leave(false);
-    if (this.#phase === 'over') return;
-    if (!again) return this.#fail(code, error);
-    if (error !== RETARGETED) {
-      this.#retried = true;
-      this.#trace.retries++;
-    }
+  onFailure(code: UpstreamFailure, heard: boolean, cause?: Error): void {
+    const again = this.#mayRetry(code, heard);
+    this.#leave();
+    if (!again) return this.#fail(code, cause);
+    this.#retried = true;
+    this.#trace.retries++;
     this.#choose();
   }
 
   /**
    * The one retry rule: once, on a new connection, when a kept-alive one turns out to be closed before any byte of an
-   * answer came, and only if the request was never written or may be sent twice.
+   * answer came, and only if the request may be sent twice.
    */
-  #mayRetry(error: Error): boolean {
-    if (this.#retried || this.#heard || !isConnectionLoss(error)) return false;
-    if (this.#phase === 'waiting') return this.#connection?.used === true;
-    return this.#phase === 'written' && this.#reused && IDEMPOTENT.has(this.#exchange.head.method);
-  }
-
-  #codeFor(error: Error): ErrorCode {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    // What undici refuses to send should not have come so far.
-    if (code === 'UND_ERR_INVALID_ARG') return 'internal_error';
-    if (this.#phase === 'waiting') return code === 'ETIMEDOUT' ? 'upstream_connect_timeout' : 'upstream_refused';
-    if (code === 'UND_ERR_HEADERS_TIMEOUT') return 'upstream_timeout';
-    if (code === 'UND_ERR_BODY_TIMEOUT') return 'upstream_stalled';
-    if (isConnectionLoss(error)) return 'upstream_broken';
-    // What else may come from undici is about a response that it can't read; anything else is a mistake of ours.
-    const unreadable = error.name === 'HTTPParserError' || code.startsWith('UND_ERR_') || error === MALFORMED;
-    return unreadable ? 'upstream_malformed' : 'internal_error';
+  #mayRetry(code: UpstreamFailure, heard: boolean): boolean {
+    if (this.#retried || heard || code !== 'upstream_broken') return false;
+    return this.#reused && IDEMPOTENT.has(this.#exchange.head.method);
   }
 
   // Ends -------------------------------------------------------------------------------------------------------------
 
-  /** Releases the target; the connection goes back when it can be used again. */
-  #leave(reusable: boolean): void {
+  /** Releases the target. */
+  #leave(): void {
     const target = this.#target;
-    const connection = this.#connection;
     if (target === null) return;
     this.#target = null;
     this.#connection = null;
-    if (connection !== null) {
-      if (reusable) target.returnConnection(connection);
-      else connection.close();
-    }
     this.#trace.releasedAt = performance.now();
     if (this.#written) target.tally.finish(this.#trace.releasedAt - this.#trace.dispatchedAt);
     target.release(this);
@@ -267,7 +188,7 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
 
   #end(): void {
     this.#phase = 'over';
-    this.#body?.release();
+    this.#request.body?.release();
   }
 
   #fail(code: ErrorCode, cause?: Error): void {
@@ -280,23 +201,19 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   /** Ends the request at the container and the wait for it. */
   #abort(code: ErrorCode): void {
     if (this.#phase === 'over') return;
-    const waiting = this.#phase === 'waiting';
-    const controller = this.#controller;
+    this.#connection?.destroy();
+    this.#leave();
     this.#fail(code);
-    if (waiting) {
-      // It is still in undici's hands, and the connection may be of use to the next; what counts is that nobody waits.
-      this.#target?.release(this);
-      this.#connection?.destroy(GIVEN_UP);
-    } else {
-      controller?.abort(MALFORMED);
-    }
   }
 
   // What others tell -------------------------------------------------------------------------------------------------
 
+  /** What was not written goes to the container that is in service now. */
   onRetired(): void {
-    // Makes undici report RETARGETED for what it has not written.
-    if (this.#phase === 'waiting') this.#connection?.destroy(RETARGETED);
+    if (this.#phase !== 'waiting') return;
+    this.#connection?.destroy();
+    this.#leave();
+    this.#choose();
   }
 
   cut(): void {
@@ -311,26 +228,14 @@ class Dispatch implements Dispatcher.DispatchHandler, ExchangeOwner, Occupant, R
   onDrain(): void {}
 
   pause(): void {
-    this.#controller?.pause();
+    this.#connection?.pause();
   }
 
   resume(): void {
-    this.#controller?.resume();
+    this.#connection?.resume();
   }
 
   abort(): void {
     this.#abort('client_closed');
   }
-
-  get overran(): boolean {
-    return this.#last?.overran === true;
-  }
-}
-
-/** Whether an error says that the connection was lost, in contrast to a response that can't be read. */
-function isConnectionLoss(error: Error): boolean {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  // undici gives the same code to a response that comes unasked or changes protocols unasked.
-  if (code === 'UND_ERR_SOCKET') return !/^bad /.test(error.message);
-  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED' || code === 'ETIMEDOUT';
 }

@@ -3,8 +3,9 @@ import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
 import { mediaType } from '../media-types.ts';
-import type { Client, RequestHead, ResponseHead } from './exchange.ts';
-import { isFieldValue, listOf, lowerCaseName, trimWhitespace } from './http1-head.ts';
+import type { Client, Fields, RequestHead, ResponseHead } from './exchange.ts';
+import { listOf, trimWhitespace } from './http1-head.ts';
+import type { Http1ResponseHead } from './http1-response.ts';
 
 /*
  * All rules about header fields, in both directions. Nothing else decides what is passed on.
@@ -45,6 +46,9 @@ const NOT_FOR_UPSTREAM = new Set([
 const FORWARDING = new Set(['forwarded', 'x-real-ip', 'x-request-id']);
 
 const REQUEST_ID = /^[\x21-\x7e]{1,200}$/;
+
+/** Methods that mean something by their body (RFC 9110 section 9.3). */
+export const EXPECTS_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);
 
 /** Knows which peers may say something about the clients behind them (`--trusted-proxies`). */
 export type Trust = (address: string) => boolean;
@@ -92,6 +96,8 @@ export function requestFields(head: RequestHead, client: Client, trust: Trust, c
     result.push(fields[2 * i] ?? '', fields[2 * i + 1] ?? '');
   }
   if (context.bodyLength !== null) result.push('Content-Length', String(context.bodyLength));
+  // RFC 9110 section 8.6: where a body is expected, none is said to be none.
+  else if (EXPECTS_BODY.has(head.method)) result.push('Content-Length', '0');
   if (trusted) pushTrustedExtras(head, result);
   pushForwarding(head, client, trusted ? trust : null, result);
   result.push('X-Request-Id', context.id, 'X-Request-Start', `t=${context.startedAt}`);
@@ -178,62 +184,33 @@ function valuesOf(head: RequestHead, name: string): string[] {
 /** What a container's response head says, without what concerns only the connection to it. */
 export interface UpstreamFields {
   fields: string[];
-  /** Content-Length, or null when it gave none. */
-  length: number | null;
   /** Whether every piece is wanted by the client as soon as it is there, however slowly it reads. */
   live: boolean;
 }
 
-/**
- * Reads the fields of a container's response. Returns null when they are not valid HTTP or could be read in two ways:
- * both lengths, several or malformed lengths, a coding other than a final `chunked`, control characters.
- */
-export function responseFields(raw: readonly Buffer[], now: number): UpstreamFields | null {
-  const fields: string[] = [];
-  const names: string[] = [];
-  let length: number | null = null;
-  let chunked = false;
+/** The fields of a container's response as clients get them. */
+export function responseFields({ fields, names, connection }: Http1ResponseHead, now: number): UpstreamFields {
+  const result: string[] = [];
   let dated = false;
   let live = false;
-  let connection: string[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i]?.toString('latin1') ?? '';
-    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
-    const lower = lowerCaseName(name);
-    if (lower === null || !isFieldValue(value)) return null;
-    if (HOP_BY_HOP.has(lower)) {
-      if (lower === 'content-length') {
-        if (length !== null || !/^\d{1,15}$/.test(value)) return null;
-        length = Number(value);
-      } else if (lower === 'transfer-encoding') {
-        if (chunked || value.toLowerCase() !== 'chunked') return null;
-        chunked = true;
-      } else if (lower === 'connection') {
-        connection = connection.concat(listOf(value));
-      }
-      continue;
-    }
-    if (lower === 'date') {
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] ?? '';
+    if (HOP_BY_HOP.has(name) || (connection.length > 0 && connection.includes(name))) continue;
+    const value = fields[2 * i + 1] ?? '';
+    if (name === 'date') {
       dated = true;
-    } else if (lower === 'content-type') {
+    } else if (name === 'content-type') {
       live ||= mediaType(value) === 'text/event-stream';
-    } else if (lower === 'x-accel-buffering') {
+    } else if (name === 'x-accel-buffering') {
       // nginx' way to say it; meant for the proxy only.
       live ||= value.toLowerCase() === 'no';
       continue;
     }
-    fields.push(name, value);
-    names.push(lower);
+    result.push(fields[2 * i] ?? '', value);
   }
-  if (chunked && length !== null) return null;
   // RFC 9110 section 6.6.1: a response without a date gets the time at which it was received.
-  if (!dated) fields.push('Date', httpDate(now));
-  return { fields: connection.length === 0 ? fields : withoutNamed(fields, names, connection), length, live };
-}
-
-function withoutNamed(fields: string[], names: string[], connection: string[]): string[] {
-  if (!connection.some((option) => names.includes(option))) return fields;
-  return fields.filter((_, i) => !connection.includes(names[i >> 1] ?? ''));
+  if (!dated) result.push('Date', httpDate(now));
+  return { fields: result, live };
 }
 
 const HSTS = 'strict-transport-security';
@@ -245,42 +222,27 @@ export function withHsts(head: ResponseHead, value: string): ResponseHead {
   return { ...head, fields: [...others, 'Strict-Transport-Security', value] };
 }
 
-/** Fields of an interim response (1xx): as `responseFields`, but without a date. Null when they are not valid. */
-export function interimFields(raw: readonly Buffer[]): string[] | null {
-  const fields: string[] = [];
-  const names: string[] = [];
-  let connection: string[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i]?.toString('latin1') ?? '';
-    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
-    const lower = lowerCaseName(name);
-    if (lower === null || !isFieldValue(value)) return null;
-    if (lower === 'connection') connection = connection.concat(listOf(value));
-    if (HOP_BY_HOP.has(lower)) continue;
-    fields.push(name, value);
-    names.push(lower);
+/** Fields of an interim response (1xx): as `responseFields`, but without a date. */
+export function interimFields({ fields, names, connection }: Http1ResponseHead): string[] {
+  const result: string[] = [];
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] ?? '';
+    if (HOP_BY_HOP.has(name) || connection.includes(name)) continue;
+    result.push(fields[2 * i] ?? '', fields[2 * i + 1] ?? '');
   }
-  return withoutNamed(fields, names, connection);
+  return result;
 }
 
 /**
- * Fields of the answer that changes protocols (101), with the two that make it one. Null when they are not valid, or when
- * the protocol is none of those that the client wants (RFC 9110 section 7.8).
+ * Fields of the answer that changes protocols (101), with the two that make it one. Null when the protocol is none of those
+ * that the client wants (RFC 9110 section 7.8).
  */
-export function upgradeFields(raw: readonly Buffer[], wanted: string): string[] | null {
-  const fields = interimFields(raw);
-  if (fields === null) return null;
+export function upgradeFields(head: Http1ResponseHead, wanted: string): string[] | null {
   const offered = listOf(wanted);
-  const chosen: string[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    if (raw[i]?.toString('latin1').toLowerCase() !== 'upgrade') continue;
-    chosen.push(trimWhitespace(raw[i + 1]?.toString('latin1') ?? ''));
-  }
-  const upgrade = chosen.join(', ');
+  const upgrade = head.fields.filter((_, i) => i % 2 === 1 && head.names[i >> 1] === 'upgrade').join(', ');
   const protocols = listOf(upgrade);
   if (protocols.length === 0 || !protocols.every((protocol) => offered.includes(protocol))) return null;
-  fields.push('Upgrade', upgrade, 'Connection', 'Upgrade');
-  return fields;
+  return [...interimFields(head), 'Upgrade', upgrade, 'Connection', 'Upgrade'];
 }
 
 /** Fields that must not come after the body, because they decide how the message is read (RFC 9110 section 6.5.1). */
@@ -291,26 +253,19 @@ const NOT_IN_TRAILERS = new Set([
 ]);
 
 /** A response's trailer fields as far as they may be passed on. */
-export function trailerFields(raw: readonly Buffer[]): string[] {
-  const fields: string[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i]?.toString('latin1') ?? '';
-    const value = trimWhitespace(raw[i + 1]?.toString('latin1') ?? '');
-    const lower = lowerCaseName(name);
-    if (lower !== null && isFieldValue(value) && !NOT_IN_TRAILERS.has(lower)) fields.push(name, value);
-  }
-  return fields;
+export function trailerFields(trailers: Fields): Fields {
+  return trailers.filter((_, i) => !NOT_IN_TRAILERS.has((trailers[i - (i % 2)] ?? '').toLowerCase()));
 }
 
 const NOT_IN_REASON = /[^\t\x20-\x7e]/;
 
 /**
- * A reason phrase as it may be written (RFC 9112 section 4). The usual one stands in for one that may not, and for a part
- * of it: undici loses the beginning when the status line comes in pieces.
+ * A reason phrase as it may be written (RFC 9112 section 4). The usual one stands in for none, and for one that not every
+ * client may be able to read.
  */
 export function reasonPhrase(status: number, text = ''): string {
   const usual = STATUS_CODES[status] ?? '';
-  return NOT_IN_REASON.test(text) || usual.endsWith(text) ? usual : text;
+  return text === '' || NOT_IN_REASON.test(text) ? usual : text;
 }
 
 let dateText = '';

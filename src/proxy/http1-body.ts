@@ -1,19 +1,25 @@
+import type { Fields } from './exchange.ts';
 import { MAX_HEAD_BYTES, MAX_FIELDS, parseFieldLine } from './http1-head.ts';
 
-/** Takes a request body out of its framing. */
+/** Takes a body out of its framing. */
 export interface BodyDecoder {
   /**
    * Hands the body's bytes in `chunk` to `emit`. Returns the number of bytes of `chunk` that belonged to the message once
    * it is complete, NEED_MORE before that, MALFORMED when the framing is broken.
    */
   decode(chunk: Buffer, emit: (data: Buffer) => void): number;
+  /** Fields that came after the body. */
+  readonly trailers: Fields;
 }
 
 export const NEED_MORE = -1;
 export const MALFORMED = -2;
 
+const NO_FIELDS: Fields = [];
+
 /** A body of known length (RFC 9112 section 6.2). */
 export class LengthDecoder implements BodyDecoder {
+  readonly trailers: Fields = NO_FIELDS;
   #left: number;
 
   constructor(length: number) {
@@ -45,17 +51,14 @@ const MAX_SIZE_LINE = 1_024;
 
 type ChunkedState = 'size' | 'data' | 'data-cr' | 'data-lf' | 'trailer';
 
-/**
- * The chunked coding (RFC 9112 section 7.1). Chunk extensions and trailer fields are checked and dropped: what goes to
- * the container has a Content-Length.
- */
+/** The chunked coding (RFC 9112 section 7.1). Chunk extensions are checked and dropped. */
 export class ChunkedDecoder implements BodyDecoder {
+  readonly trailers: string[] = [];
   #state: ChunkedState = 'size';
   /** What has come of a line that is not complete yet. */
   #line = '';
   #left = 0;
   #trailerBytes = 0;
-  #trailerCount = 0;
 
   decode(chunk: Buffer, emit: (data: Buffer) => void): number {
     let at = 0;
@@ -95,7 +98,7 @@ export class ChunkedDecoder implements BodyDecoder {
           if (!line.endsWith('\r')) return MALFORMED;
           const text = line.slice(0, -1);
           if (this.#state === 'trailer' && text === '') return at;
-          if (!(this.#state === 'size' ? this.#startChunk(text) : this.#dropTrailer(text))) return MALFORMED;
+          if (!(this.#state === 'size' ? this.#startChunk(text) : this.#addTrailer(text))) return MALFORMED;
           break;
         }
       }
@@ -132,11 +135,10 @@ export class ChunkedDecoder implements BodyDecoder {
     return true;
   }
 
-  #dropTrailer(line: string): boolean {
+  #addTrailer(line: string): boolean {
     this.#trailerBytes += line.length;
-    this.#trailerCount++;
-    if (this.#trailerBytes > MAX_HEAD_BYTES || this.#trailerCount > MAX_FIELDS) return false;
-    return parseFieldLine(line, [], []);
+    if (this.#trailerBytes > MAX_HEAD_BYTES || this.trailers.length >= 2 * MAX_FIELDS) return false;
+    return parseFieldLine(line, this.trailers, []);
   }
 }
 

@@ -11,7 +11,7 @@ import type {
   ResponseHead,
 } from './exchange.ts';
 import { type BodyDecoder, ChunkedDecoder, LengthDecoder, MALFORMED, NEED_MORE } from './http1-body.ts';
-import type { Http1Head } from './http1-head.ts';
+import { fieldText, type Http1Head } from './http1-head.ts';
 import { Trace } from './trace.ts';
 
 /** What an exchange needs of its connection. */
@@ -298,10 +298,4 @@ export class Http1Exchange implements Exchange, BodySource {
 
 function headText(status: number, reason: string, fields: Fields): string {
   return `HTTP/1.1 ${status} ${reason}\r\n${fieldText(fields)}`;
-}
-
-function fieldText(fields: Fields): string {
-  let text = '';
-  for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
-  return text;
 }

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
-import type { RequestHead } from './exchange.ts';
+import type { Fields, RequestHead } from './exchange.ts';
 
 /** Limits of a request's head. */
 export const MAX_HEAD_BYTES = 16 * 1024;
@@ -69,6 +69,13 @@ export function trimWhitespace(text: string, from = 0): string {
 
 function isWhitespace(code: number): boolean {
   return code === 0x20 || code === 0x09;
+}
+
+/** Field lines as they are written. */
+export function fieldText(fields: Fields): string {
+  let text = '';
+  for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
+  return text;
 }
 
 /**

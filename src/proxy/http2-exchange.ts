@@ -48,7 +48,7 @@ export class Http2Exchange implements Exchange, BodySource {
   readonly streamId: number;
   readonly head: RequestHead;
   readonly startedAt = Date.now();
-  readonly trace = new Trace('HTTP/2', performance.now());
+  readonly trace: Trace;
   readonly body: BodySource | null;
   readonly finished: Promise<void>;
   /** See BodySource. */
@@ -93,12 +93,14 @@ export class Http2Exchange implements Exchange, BodySource {
   #progress = 0;
   #finish: () => void;
 
+  /** @param begunAt when the first byte of its fields came, by `performance.now()` */
   constructor(
     connection: StreamConnection,
     streamId: number,
     head: Http2Head,
     requestEnded: boolean,
     windows: { send: number; receive: number },
+    begunAt: number,
   ) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -106,6 +108,7 @@ export class Http2Exchange implements Exchange, BodySource {
     this.#connection = connection;
     this.streamId = streamId;
     this.head = head;
+    this.trace = new Trace('HTTP/2', begunAt);
     this.requestEnded = requestEnded;
     this.sendWindow = windows.send;
     this.receiveWindow = windows.receive;
@@ -291,6 +294,7 @@ export class Http2Exchange implements Exchange, BodySource {
   }
 
   #sendTrailers(): void {
+    this.trace.bytesOut += sizeOf(this.#trailers);
     this.#connection.sendHeaders(this, this.#trailers, true);
     this.#onAnswered();
   }

@@ -94,11 +94,12 @@ export class Http2Streams implements StreamConnection {
 
   // What the client says ---------------------------------------------------------------------------------------------
 
-  onFields(received: ReceivedFields): void {
+  /** @param begunAt when their first byte came, by `performance.now()` */
+  onFields(received: ReceivedFields, begunAt: number): void {
     const { streamId, endStream } = received;
     if (streamId > this.lastId) {
       this.lastId = streamId;
-      if (streamId <= this.#finalId) this.#onRequest(received);
+      if (streamId <= this.#finalId) this.#onRequest(received, begunAt);
       return;
     }
     const exchange = this.#open.get(streamId);
@@ -109,7 +110,7 @@ export class Http2Streams implements StreamConnection {
     else exchange.onBadTrailers();
   }
 
-  #onRequest(received: ReceivedFields): void {
+  #onRequest(received: ReceivedFields, begunAt: number): void {
     const { streamId, endStream } = received;
     if (this.#open.size >= MAX_STREAMS || !this.#host.admitStream()) {
       this.#host.spendIdleFrame();
@@ -120,9 +121,9 @@ export class Http2Streams implements StreamConnection {
     const bodiless = typeof head !== 'string' && endStream && (head.announced ?? 0) > 0;
     if (typeof head === 'string' || bodiless) {
       this.#host.spendIdleFrame();
-      return this.refuse(streamId, endStream, typeof head === 'string' ? head : 'bad_request');
+      return this.refuse(streamId, endStream, typeof head === 'string' ? head : 'bad_request', begunAt);
     }
-    this.#fresh.push(this.#add(streamId, head, endStream));
+    this.#fresh.push(this.#add(streamId, head, endStream, begunAt));
     // Not at once: what is taken back in the same breath must not reach the application.
     if (this.#fresh.length === 1) setImmediate(() => this.#serveFresh());
   }
@@ -135,14 +136,14 @@ export class Http2Streams implements StreamConnection {
   }
 
   /** Answers a request whose fields can't be read. */
-  refuse(streamId: number, endStream: boolean, code: ErrorCode): void {
+  refuse(streamId: number, endStream: boolean, code: ErrorCode, begunAt: number): void {
     this.lastId = Math.max(this.lastId, streamId);
-    this.#host.refuse(this.#add(streamId, UNREADABLE, endStream), code);
+    this.#host.refuse(this.#add(streamId, UNREADABLE, endStream, begunAt), code);
   }
 
-  #add(streamId: number, head: Http2Head, endStream: boolean): Http2Exchange {
+  #add(streamId: number, head: Http2Head, endStream: boolean, begunAt: number): Http2Exchange {
     const windows = { send: this.#sendWindow, receive: STREAM_WINDOW };
-    const exchange = new Http2Exchange(this, streamId, head, endStream, windows);
+    const exchange = new Http2Exchange(this, streamId, head, endStream, windows, begunAt);
     this.#open.set(streamId, exchange);
     this.#host.onStream();
     return exchange;

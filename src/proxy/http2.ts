@@ -135,8 +135,15 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     }
   }
 
+  /** When the first byte of the fields came that are complete now, by `performance.now()`; those that follow have their own. */
+  #takeBegin(): number {
+    const begunAt = this.#headDeadline === NEVER ? performance.now() : this.#headDeadline - this.#host.timeouts.header;
+    this.#headDeadline = NEVER;
+    return begunAt;
+  }
+
   onFields(received: ReceivedFields): void {
-    this.#streams.onFields(received);
+    this.#streams.onFields(received, this.#takeBegin());
   }
 
   onBody(streamId: number, data: Buffer, size: number, ended: boolean): void {
@@ -235,7 +242,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   #onHeadTimeout(): void {
     const streamId = this.#receiver.pendingStream ?? 0;
     this.#deafen();
-    if (streamId > this.#streams.lastId) this.#streams.refuse(streamId, false, 'header_timeout');
+    if (streamId > this.#streams.lastId) this.#streams.refuse(streamId, false, 'header_timeout', this.#takeBegin());
     this.#lastCall();
   }
 

@@ -1,11 +1,11 @@
 import { fstatSync, write, writeSync } from 'node:fs';
 import { keepStdoutFromBlocking, STDOUT } from '../log-output.ts';
 
-/** Characters of lines that may wait for whoever takes them; what comes beyond is dropped and counted. */
+/** Bytes of lines that may wait for whoever takes them; what comes beyond is dropped and counted. */
 const MAX_WAITING = 1024 * 1024;
-/** Lines are gathered for so long (ms), or up to so many characters, and then written together. */
+/** Lines are gathered for so long (ms), or up to so many bytes, and then written together. */
 const GATHER = 100;
-const GATHER_SIZE = 64 * 1024;
+const GATHER_SIZE = 128 * 1024;
 /** POSIX: so many bytes enter a pipe whole or not at all, whoever else writes to it. No line may be longer. */
 export const PIPE_BUF = 4_096;
 /** What did not take a line is offered it again after so long (ms): a pipe, and a file whose disk is full. */
@@ -13,6 +13,19 @@ const RETRY_PIPE = 50;
 const RETRY_FILE = 1_000;
 /** What the last lines may take (ms) before the process ends without them. */
 const LAST_LINES = 1_000;
+
+/** Lines that wait together. */
+interface Block {
+  bytes: Buffer;
+  /** What is before it has been written. */
+  start: number;
+  end: number;
+  lines: number;
+  /** Nothing is added any more. */
+  closed: boolean;
+}
+
+const BLOCK_SIZE = GATHER_SIZE + PIPE_BUF;
 
 /**
  * Writes lines to an open file, pipe or socket, several processes to the same one. It never waits for it, and neither does
@@ -27,10 +40,12 @@ export class LineWriter {
   readonly #isFile: boolean;
   readonly #onLost: (lines: number) => string;
   readonly #onProblem: (error: Error) => void;
-  #waiting: string[] = [];
+  /** Full ones, oldest first, and the one that is being filled. As bytes: strings would be moved about by the collector. */
+  #blocks: Block[] = [];
+  /** In all blocks. */
   #length = 0;
-  /** What is left of lines that were written in part. */
-  #rest: Buffer | null = null;
+  /** To be filled next. */
+  #spare: Buffer | null = null;
   #writing = false;
   #timer: NodeJS.Timeout | null = null;
   /** Lost since that was last told in a line. */
@@ -71,8 +86,16 @@ export class LineWriter {
   }
 
   #push(line: string): void {
-    this.#waiting.push(line);
-    this.#length += line.length;
+    let block = this.#blocks.at(-1);
+    if (block === undefined || block.closed || block.bytes.length - block.end < PIPE_BUF) {
+      block = { bytes: this.#spare ?? Buffer.allocUnsafeSlow(BLOCK_SIZE), start: 0, end: 0, lines: 0, closed: false };
+      this.#spare = null;
+      this.#blocks.push(block);
+    }
+    const size = block.bytes.write(line, block.end);
+    block.end += size;
+    block.lines++;
+    this.#length += size;
   }
 
   /** Resolves when everything has been written, or can't be in time. */
@@ -94,63 +117,65 @@ export class LineWriter {
 
   #flush(): void {
     if (this.#writing) return;
-    if (this.#length === 0 && this.#rest === null) return this.#onEmpty?.();
-    if (this.#isFile) this.#writeToFile();
+    const first = this.#blocks[0];
+    if (first === undefined) return this.#onEmpty?.();
+    if (this.#isFile) this.#writeToFile(first);
     else this.#writeToPipe();
   }
 
   /** On a thread of its own: a disk may take its time. */
-  #writeToFile(): void {
-    const count = this.#waiting.length;
-    const length = this.#length;
-    const bytes = this.#rest ?? Buffer.from(this.#waiting.join(''));
-    const isRest = this.#rest !== null;
+  #writeToFile(block: Block): void {
+    const { bytes, start, end } = block;
+    block.closed = true;
     this.#writing = true;
-    write(this.#fd, bytes, (error, written) => {
+    write(this.#fd, bytes, start, end - start, null, (error, written) => {
       this.#writing = false;
       if (error !== null) return this.#onRefused(error, RETRY_FILE);
       this.#failing = false;
-      if (!isRest) {
-        this.#waiting.splice(0, count);
-        this.#length -= length;
-        this.written += count;
+      if (written < end - start) {
+        block.bytes = restOf(bytes.subarray(start, end), written);
+        block.start = 0;
+        block.end = block.bytes.length;
+        this.#length += block.end - (end - start);
+      } else {
+        this.written += block.lines;
+        this.#shift(block);
       }
-      this.#rest = written < bytes.length ? restOf(bytes, written) : null;
       this.#flush();
     });
   }
 
+  /** The first block is done with. */
+  #shift({ bytes, start, end }: Block): void {
+    this.#blocks.shift();
+    this.#length -= end - start;
+    if (bytes.length === BLOCK_SIZE) this.#spare = bytes;
+  }
+
   /** Whole lines, as many as a pipe takes at once: others write to it too. */
   #writeToPipe(): void {
-    for (let turn = 0; this.#waiting.length > 0 && turn * PIPE_BUF < 2 * GATHER_SIZE; turn++) {
-      const [bytes, count, length] = this.#chunk();
+    for (let turn = 0; this.#blocks.length > 0 && turn * PIPE_BUF < 2 * GATHER_SIZE; turn++) {
+      const block = this.#blocks[0];
+      if (block === undefined) break;
+      const bytes = wholeLines(block.bytes.subarray(block.start, block.end));
       const error = this.#tryWrite(bytes);
       if (error?.code === 'EAGAIN') return this.#onRefused(null, RETRY_PIPE);
-      this.#waiting.splice(0, count);
-      this.#length -= length;
+      const lines = countLines(bytes);
+      block.start += bytes.length;
+      block.lines -= lines;
+      this.#length -= bytes.length;
+      if (block.start === block.end) this.#shift(block);
       if (error === null) {
         this.#failing = false;
-        this.written += count;
+        this.written += lines;
       } else {
         // EPIPE and the like: there is nobody to read it, now or later.
-        this.lost += count;
+        this.lost += lines;
         this.#onRefused(error, RETRY_PIPE);
       }
     }
     if (this.#length === 0) this.#onEmpty?.();
     else this.#later(0);
-  }
-
-  #chunk(): [bytes: Buffer, count: number, length: number] {
-    let text = this.#waiting[0] ?? '';
-    let size = Buffer.byteLength(text);
-    let count = 1;
-    for (let next = this.#waiting[1]; next !== undefined; next = this.#waiting[++count]) {
-      size += Buffer.byteLength(next);
-      if (size > PIPE_BUF) break;
-      text += next;
-    }
-    return [Buffer.from(text), count, text.length];
   }
 
   #tryWrite(bytes: Buffer): NodeJS.ErrnoException | null {
@@ -173,9 +198,19 @@ export class LineWriter {
   #flushSync(): void {
     if (this.#writing) return;
     if (!this.#isFile) return this.#writeToPipe();
-    const text = this.#waiting.join('');
-    this.#tryWrite(this.#rest === null ? Buffer.from(text) : Buffer.concat([this.#rest, Buffer.from(text)]));
+    for (const { bytes, start, end } of this.#blocks) this.#tryWrite(bytes.subarray(start, end));
   }
+}
+
+/** As many lines from the beginning of `bytes` as enter a pipe at once. */
+function wholeLines(bytes: Buffer): Buffer {
+  return bytes.length <= PIPE_BUF ? bytes : bytes.subarray(0, bytes.lastIndexOf('\n', PIPE_BUF - 1) + 1);
+}
+
+function countLines(bytes: Buffer): number {
+  let lines = 0;
+  for (let at = bytes.indexOf('\n'); at !== -1; at = bytes.indexOf('\n', at + 1)) lines++;
+  return lines;
 }
 
 /**

@@ -43,6 +43,10 @@ export class Listener implements Http1Host, Http2Host {
   readonly states: ConnectionStates = { new: 0, active: 0, idle: 0, hijacked: 0 };
   accepted = 0;
   closed = 0;
+  /** Connections and streams that there were too many of, by the option that decided. */
+  readonly turnedAway: Record<string, number> = {};
+  /** Clients that were cut off. */
+  cutOff = 0;
   retiring = false;
   readonly #limits: ConnectionLimits;
   readonly #sweeper: Sweeper;
@@ -183,12 +187,17 @@ export class Listener implements Http1Host, Http2Host {
 
   /** Counts a connection, unless there are too many. Behind a unix socket clients have no address. */
   #admit(address: string | null): boolean {
-    if (this.#connections.size >= this.#limits.connections) return false;
+    if (this.#connections.size >= this.#limits.connections) return this.#turnAway('--max-connections');
     if (this.#limits.connectionsPerAddress === null || address === null) return true;
     const count = this.#byAddress.get(address) ?? 0;
-    if (count >= this.#limits.connectionsPerAddress) return false;
+    if (count >= this.#limits.connectionsPerAddress) return this.#turnAway('--max-connections-per-ip');
     this.#byAddress.set(address, count + 1);
     return true;
+  }
+
+  #turnAway(option: string): false {
+    this.turnedAway[option] = (this.turnedAway[option] ?? 0) + 1;
+    return false;
   }
 
   #discharge(address: string | null): void {
@@ -211,7 +220,7 @@ export class Listener implements Http1Host, Http2Host {
    * are refused in a way that tells the client that it can try again.
    */
   admitStream(): boolean {
-    return this.#streams < this.#limits.connections;
+    return this.#streams < this.#limits.connections || this.#turnAway('--max-connections');
   }
 
   onStream(): void {
@@ -223,6 +232,7 @@ export class Listener implements Http1Host, Http2Host {
   }
 
   onAbuse(client: Client, reason: string): void {
+    this.cutOff++;
     this.#events.onAbuse(client, reason);
   }
 

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { BodySink, BodySource } from './exchange.ts';
 import { Pieces } from './pieces.ts';
@@ -46,9 +45,15 @@ export class StoredBody {
     this.#file = file;
   }
 
-  /** The body from its beginning. */
-  open(): Buffer | Readable | null {
-    return this.#file === null ? this.#memory : new SpoolReader(this.#file);
+  /** All of it; null when it is on disk, or released. */
+  get memory(): Buffer | null {
+    return this.#memory;
+  }
+
+  /** What is on disk, from this position on: at most READ_SIZE bytes, at least one. Rejects when it can't be read. */
+  async read(position: number): Promise<Buffer> {
+    if (this.#file === null) throw new Error('the body is not on disk any more');
+    return this.#file.read(position, READ_SIZE);
   }
 
   release(): void {
@@ -57,30 +62,6 @@ export class StoredBody {
     this.#memory = null;
     this.#file?.close();
     this.#file = null;
-  }
-}
-
-class SpoolReader extends Readable {
-  readonly #file: SpoolFile;
-  #position = 0;
-
-  constructor(file: SpoolFile) {
-    super({ highWaterMark: READ_SIZE });
-    this.#file = file;
-  }
-
-  override _read(): void {
-    if (this.#position >= this.#file.length) {
-      this.push(null);
-      return;
-    }
-    this.#file.read(this.#position, READ_SIZE).then(
-      (chunk) => {
-        this.#position += chunk.length;
-        this.push(chunk);
-      },
-      (error: Error) => this.destroy(error),
-    );
   }
 }
 

@@ -1,6 +1,8 @@
 import type { Route, RouteTarget, TargetStats } from '../messages.ts';
+import type { Sweeper } from './sweeper.ts';
 import { Tallies } from './tally.ts';
-import { Target, type UpstreamTimeouts } from './target.ts';
+import { Target } from './target.ts';
+import type { UpstreamTimeouts } from './upstream-connection.ts';
 
 /**
  * The present route as targets. Exactly one target, or none, takes new requests; the others finish what they have and
@@ -8,6 +10,7 @@ import { Target, type UpstreamTimeouts } from './target.ts';
  */
 export class Router {
   readonly #timeouts: UpstreamTimeouts;
+  readonly #sweeper: Sweeper;
   readonly #onDrained: () => void;
   readonly tallies = new Tallies();
   /** By id and address. */
@@ -17,8 +20,9 @@ export class Router {
   #named = new Set<string>();
 
   /** `onDrained` is called when nothing runs any more on a target that had left service. */
-  constructor(timeouts: UpstreamTimeouts, onDrained: () => void) {
+  constructor(timeouts: UpstreamTimeouts, sweeper: Sweeper, onDrained: () => void) {
     this.#timeouts = timeouts;
+    this.#sweeper = sweeper;
     this.#onDrained = onDrained;
   }
 
@@ -71,7 +75,7 @@ export class Router {
     const key = keyOf(route);
     let target = this.#targets.get(key);
     if (target === undefined) {
-      target = new Target(route, this.tallies.of(route), this.#timeouts, () => {
+      target = new Target(route, this.tallies.of(route), this.#timeouts, this.#sweeper, () => {
         this.#onDrained();
         this.#forgetDrained();
       });

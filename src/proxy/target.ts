@@ -1,11 +1,7 @@
-import * as net from 'node:net';
-import { Client, type buildConnector } from 'undici';
-import type { RouteTarget, WorkerTimeouts } from '../messages.ts';
-import { formatHostPort } from '../units.ts';
+import type { RouteTarget } from '../messages.ts';
+import type { Sweeper } from './sweeper.ts';
 import type { Tally } from './tally.ts';
-
-/** How long to wait for a container. */
-export type UpstreamTimeouts = Pick<WorkerTimeouts, 'connect' | 'response' | 'responseIdle'>;
+import { type ConnectionKeeper, UpstreamConnection, type UpstreamTimeouts } from './upstream-connection.ts';
 
 /** Something that runs on a target and can be told to leave it. */
 export interface Occupant {
@@ -15,103 +11,13 @@ export interface Occupant {
   cut(): void;
 }
 
-/**
- * Idle connections without a hint from the container live so long (ms): some servers close theirs after 2 s, and a
- * request that meets a closing connection may be lost.
- */
-const IDLE_WITHOUT_HINT = 1_000;
-/** A `Keep-Alive: timeout=N` is used up to this margin (ms). */
-const HINT_MARGIN = 1_000;
-const IDLE_AT_MOST = 60_000;
-/** A response's head may be so large (bytes). */
-const MAX_RESPONSE_HEAD = 64 * 1024;
-
-const noop = (): void => {};
-
-/** One connection to a container: an undici client that is given one request at a time. */
-export class UpstreamConnection {
-  readonly client: Client;
-  readonly #target: Target;
-  #socket: net.Socket | null = null;
-  /** Whether a request has been written to the present socket. */
-  used = false;
-
-  constructor(target: Target, timeouts: UpstreamTimeouts) {
-    this.#target = target;
-    const { host, port } = target.address;
-    this.client = new Client(`http://${formatHostPort(host, port)}`, {
-      pipelining: 1,
-      allowH2: false,
-      headersTimeout: timeouts.response,
-      bodyTimeout: timeouts.responseIdle,
-      keepAliveTimeout: IDLE_WITHOUT_HINT,
-      keepAliveTimeoutThreshold: HINT_MARGIN,
-      keepAliveMaxTimeout: IDLE_AT_MOST,
-      maxHeaderSize: MAX_RESPONSE_HEAD,
-      connect: (_options, callback) => this.#connect(host, port, timeouts.connect, callback),
-    });
-  }
-
-  /** Whether the present socket could take a request. */
-  get alive(): boolean {
-    return this.#socket !== null && !this.#socket.destroyed;
-  }
-
-  /** Whether it ended in another way than by an orderly close. */
-  get broken(): boolean {
-    return this.#socket !== null && this.#socket.errored !== null && !this.overran;
-  }
-
-  /** Whether bytes came that belong to no response: the last one may not have been what it seemed. */
-  get overran(): boolean {
-    return this.#socket?.errored?.message === 'bad response';
-  }
-
-  #connect(host: string, port: number, timeout: number, callback: buildConnector.Callback): void {
-    // Half-open, so that a tunnel's two directions can end one after the other.
-    const socket = net.connect({ host, port, noDelay: true, allowHalfOpen: true });
-    this.#socket = socket;
-    this.used = false;
-    const timer = setTimeout(() => {
-      socket.destroy(Object.assign(new Error('connect timeout'), { code: 'ETIMEDOUT' }));
-    }, timeout);
-    let answered = false;
-    socket.once('connect', () => {
-      clearTimeout(timer);
-      answered = true;
-      callback(null, socket);
-    });
-    socket.on('error', (error) => {
-      clearTimeout(timer);
-      if (answered) return;
-      answered = true;
-      callback(error, null);
-    });
-    socket.once('close', () => {
-      clearTimeout(timer);
-      this.#target.forget(this);
-    });
-  }
-
-  /** Ends it once the request that is just ending has left it. */
-  close(): void {
-    this.client.close(noop);
-  }
-
-  /** Ends it at once; a request that waits on it fails with `reason`. */
-  destroy(reason: Error | null): void {
-    // undici does not close a socket that is still connecting.
-    if (this.#socket?.connecting === true) this.#socket.destroy();
-    this.client.destroy(reason, noop);
-  }
-}
-
 /** A container at an address: its connections, what runs on it, its counters. Dropping it drops all of that. */
-export class Target {
+export class Target implements ConnectionKeeper {
   readonly id: string;
   readonly address: RouteTarget['address'];
   readonly tally: Tally;
-  readonly timeouts: UpstreamTimeouts;
+  readonly #timeouts: UpstreamTimeouts;
+  readonly #sweeper: Sweeper;
   readonly #inFlight = new Set<Occupant>();
   readonly #tunnels = new Set<Occupant>();
   /** Idle connections, the most recently used last. */
@@ -120,11 +26,12 @@ export class Target {
   #retired = false;
 
   /** `onIdle` is called when the last of what ran on a retired target has ended. */
-  constructor(route: RouteTarget, tally: Tally, timeouts: UpstreamTimeouts, onIdle: () => void) {
+  constructor(route: RouteTarget, tally: Tally, timeouts: UpstreamTimeouts, sweeper: Sweeper, onIdle: () => void) {
     this.id = route.id;
     this.address = route.address;
     this.tally = tally;
-    this.timeouts = timeouts;
+    this.#timeouts = timeouts;
+    this.#sweeper = sweeper;
     this.#onIdle = onIdle;
   }
 
@@ -167,25 +74,27 @@ export class Target {
   }
 
   /** The most recently used idle connection, or a new one. */
-  takeConnection(fresh: boolean): UpstreamConnection {
-    if (!fresh) {
-      for (let i = this.#free.length; i > 0; i--) {
-        const connection = this.#free.pop();
-        if (connection?.alive === true) return connection;
-      }
+  takeConnection(): UpstreamConnection {
+    for (let i = this.#free.length; i > 0; i--) {
+      const connection = this.#free.pop();
+      if (connection?.free === true) return connection;
+      // It has waited too long, or is being closed.
+      connection?.destroy();
     }
-    return new UpstreamConnection(this, this.timeouts);
+    return this.newConnection(false);
   }
 
-  /** Takes back a connection whose request has ended. */
-  returnConnection(connection: UpstreamConnection): void {
-    if (!connection.alive) return;
-    if (this.#retired) connection.close();
+  /** @param tunnel whether it may become a tunnel */
+  newConnection(tunnel: boolean): UpstreamConnection {
+    return new UpstreamConnection(this.address, tunnel, this.#timeouts, this.#sweeper, this);
+  }
+
+  onFree(connection: UpstreamConnection): void {
+    if (this.#retired) connection.destroy();
     else this.#free.push(connection);
   }
 
-  /** A connection's socket has closed. */
-  forget(connection: UpstreamConnection): void {
+  onGone(connection: UpstreamConnection): void {
     const at = this.#free.indexOf(connection);
     if (at !== -1) this.#free.splice(at, 1);
   }
@@ -194,7 +103,7 @@ export class Target {
   retire(): void {
     if (this.#retired) return;
     this.#retired = true;
-    for (const connection of this.#free.splice(0)) connection.destroy(null);
+    for (const connection of this.#free.splice(0)) connection.destroy();
     for (const occupant of [...this.#inFlight]) occupant.onRetired();
   }
 

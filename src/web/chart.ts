@@ -58,9 +58,9 @@ export function timeChart(chart: TimeChart): Html {
     <desc id="${id}-d">${description}</desc>
     ${ticks.map((value) => gridLine(yOf(value), label(value)))}${gridLine(place.foot, minor ? null : scale.floor === 0 ? '0' : label(scale.floor))}
     <svg y="${head}" width="100%" height="${plot}" viewBox="0 0 ${STEPS} ${FULL}" preserveAspectRatio="none">
-      ${paths}
+      ${paths}${minor ? null : markLines(hour)}
     </svg>
-    ${unknown(hour, place)}${minor ? null : timeAxis(hour, place)}${minor ? null : deployMarks(hour, place)}
+    ${unknown(hour, place)}${minor ? null : timeAxis(hour, place)}${minor ? null : markLabels(hour)}
   </svg>`;
 }
 
@@ -172,13 +172,9 @@ function timeAxis({ from, to }: Hour, { foot }: Place): Html[] {
     const iso = new Date(at).toISOString();
     const left = `${+x.toFixed(2)}%`;
     labels.push(
-      html`<line class="tick" x1="${left}" x2="${left}" y1="${foot}" y2="${foot + 4}" /><text
-          class="time"
-          x="${left}"
-          y="${foot + AXIS - 4}"
-          data-time="${iso.slice(0, 16)}Z"
-          >${iso.slice(11, 16)}</text
-        >`,
+      html`<text class="time" x="${left}" y="${foot + AXIS - 4}" data-time="${iso.slice(0, 16)}Z"
+        >${iso.slice(11, 16)}</text
+      >`,
     );
   }
   return labels;
@@ -190,17 +186,22 @@ const MARKS = 4;
 /** Labels closer than this share of the width would run into one another. */
 const APART = 0.2;
 
-/** All marks as lines; the newest, and older ones as far as there is room, with their revision. */
-function deployMarks({ from, to, marks }: Hour, { foot }: Place): Html[] {
+/** All marks in one path, to be stretched with the plot. */
+function markLines({ from, to, marks }: Hour): Html | null {
+  if (marks.length === 0) return null;
+  const path = marks.map(({ at }) => `M${+(((at - from) / (to - from)) * STEPS).toFixed(2)} 0V${FULL}`).join('');
+  return html`<path class="mark" vector-effect="non-scaling-stroke" d="${path}" />`;
+}
+
+/** The newest mark, and older ones as far as there is room, with their revision. */
+function markLabels({ from, to, marks }: Hour): (Html | null)[] {
   let free = 1 + APART;
   return marks.toReversed().map(({ at, revision }) => {
     const share = (at - from) / (to - from);
-    const x = `${+(share * 100).toFixed(2)}%`;
-    const line = html`<line class="mark" x1="${x}" x2="${x}" y2="${foot}" />`;
-    if (free - share < APART) return line;
+    if (free - share < APART) return null;
     free = share;
     const label = revision.length > LABEL_LENGTH ? `${revision.slice(0, LABEL_LENGTH - 1)}…` : revision;
-    return html`${line}<text class="mark" x="${x}" y="10" dx="-3">${label}</text>`;
+    return html`<text class="mark" x="${+(share * 100).toFixed(2)}%" y="10" dx="-3">${label}</text>`;
   });
 }
 

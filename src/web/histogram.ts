@@ -33,7 +33,7 @@ export function histogram(id: string, series: LatencySeries[], description: stri
     return `<path fill="url(#${look})" d="${path}"/>`;
   });
   const ticks = [1, 0.1, 0.01, 0.001, 0.0001];
-  const every = Math.max(1, Math.ceil(bounds.length / 8));
+  const every = Math.max(1, Math.ceil(bounds.length / 6));
   return html`<svg
     class="chart"
     id="${id}"
@@ -48,7 +48,7 @@ export function histogram(id: string, series: LatencySeries[], description: stri
     <svg width="100%" height="${PLOT}" viewBox="0 0 ${WIDE} ${FULL}" preserveAspectRatio="none">
       ${raw(bars.join(''))}
     </svg>
-    ${bounds.map((bound, at) => (at % every === every - 1 ? html`<text class="time" x="${(((at + 1) / bounds.length) * 100).toFixed(2)}%" y="${height - 4}" ${at === bounds.length - 1 ? raw(' text-anchor="end"') : null}>${duration(bound)}</text>` : null))}
+    ${bounds.map((bound, at) => ((bounds.length - 1 - at) % every === 0 && at > 0 ? html`<text class="time" x="${(((at + 1) / bounds.length) * 100).toFixed(2)}%" y="${height - 4}" ${at === bounds.length - 1 ? raw(' text-anchor="end"') : null}>${duration(bound)}</text>` : null))}
     ${seen.length === 0 ? html`<text class="none" x="50%" y="${PLOT / 2}">No requests yet</text>` : null}
   </svg>`;
 }

@@ -82,6 +82,7 @@ class StatusPage {
       context.set('X-Accel-Buffering', 'no');
       context.body = this.#streams.open(admitted);
     });
+    router.get('/numbers', (context) => this.#send(context, 'Numbers', this.#source.numbers(), 'changing'));
     router.get('/confirm/:kind', async (context) => {
       const kind = kindOf(context);
       const { hash } = context.query;
@@ -123,7 +124,7 @@ class StatusPage {
     await this.#source.settled();
     const { app } = this.#options.control;
     const sections = this.#source.sections();
-    this.#send(context, 'Status', render('page', { app, sections }), true);
+    this.#send(context, 'Status', render('page', { app, sections }), 'live');
   }
 
   async #confirm(context: Context, plan: Plan, changed: string | null): Promise<void> {
@@ -186,11 +187,13 @@ class StatusPage {
     this.#send(context, 'Log in', render('login', { problem, foreign }));
   }
 
-  #send(context: Context, title: string, body: Html, live = false): void {
+  /** `live`: kept up to date; `changing`: good to be loaded again. */
+  #send(context: Context, title: string, body: Html, kind: 'fixed' | 'live' | 'changing' = 'fixed'): void {
     const { app } = this.#options.control;
     const loggedIn = this.sessions.admits(context);
     context.type = 'html';
-    context.body = render('layout', { title: `${title} · ${app}`, app, host: hostname(), body, live, loggedIn }).text;
+    const about = { title: `${title} · ${app}`, app, host: hostname(), body, loggedIn };
+    context.body = render('layout', { ...about, live: kind === 'live', changing: kind === 'changing' }).text;
   }
 }
 

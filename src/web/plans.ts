@@ -4,7 +4,7 @@ import { type Container, isOld, shortId } from '../manager/containers.ts';
 import { rollbackTarget } from '../manager/history.ts';
 import { parseIdentifier } from '../manager/launch-config.ts';
 import type { ActKind } from './acts.ts';
-import { duration, plural } from './format.ts';
+import { age, duration, plural } from './format.ts';
 import { html, type Html } from './html.ts';
 
 /** What an act will do, before it is done. */
@@ -88,7 +88,7 @@ async function launchPlan(hash: string, { control }: ApiOptions): Promise<Draft>
           it.`
         : html`The command of the config is started as a process.`,
       html`A container is created and started, and <code>${HealthCheckPath}</code> probed once a second until it answers
-        200, for ${duration(control.launchTimeout)} at the most.`,
+        200, for ${exactly(control.launchTimeout)} at the most.`,
       html`If that fails, the container is removed again and you see why.`,
       html`Traffic is not touched: that takes a switch afterwards.`,
     ],
@@ -105,7 +105,7 @@ function switchPlan(hash: string, { control }: ApiOptions): Draft {
   return {
     kind: 'switch',
     title: `Switch to ${target.revision}?`,
-    steps: switchSteps(target.revision, named(target), target.id, control),
+    steps: switchSteps(target.revision, shortId(target.id), target.id, control),
     button: `Switch to ${target.revision}`,
     hash,
     revision: target.revision,
@@ -126,7 +126,12 @@ async function rollbackPlan(text: string, { control }: ApiOptions): Promise<Draf
         ? html`<b>${target.Revision}</b> still runs in container ${shortId(running.id)}; it is probed and launched anew
             if it is not healthy.`
         : html`<b>${target.Revision}</b> does not run any more: it is launched first, and nothing changes if that fails.`,
-      ...switchSteps(target.Revision, 'its container', running?.id ?? null, control),
+      ...switchSteps(
+        target.Revision,
+        running ? shortId(running.id) : 'its new container',
+        running?.id ?? null,
+        control,
+      ),
       later.length === 0
         ? html`The history stays as it is.`
         : html`The history is cut after it: ${later.map(({ Revision }) => Revision).join(', ')}
@@ -140,7 +145,7 @@ async function rollbackPlan(text: string, { control }: ApiOptions): Promise<Draf
 
 function switchSteps(revision: string, container: string, id: string | null, control: ApiOptions['control']): Html[] {
   const { active } = control.containers;
-  const steps = [html`All new requests go to <b>${revision}</b>, ${container}.`];
+  const steps = [html`All new requests go to <b>${revision}</b> (${container}).`];
   if (!active) return [...steps, html`Nothing is in service before it: clients get 503 until then.`];
   if (active.id === id) return [html`<b>${revision}</b> is in service already; only the store is written again.`];
   const counts = control.traffic.totals().targets.find(({ id }) => id === active.id);
@@ -148,7 +153,7 @@ function switchSteps(revision: string, container: string, id: string | null, con
     ...steps,
     html`<b>${active.revision}</b> (${shortId(active.id)}), in service now, finishes what it does: at the moment
       ${plural(counts?.inFlight ?? 0, 'request')} and ${plural(counts?.upgraded ?? 0, 'tunnel')}. It has
-      ${duration(control.drainTimeout)} for that; what still runs then is broken off.`,
+      ${exactly(control.drainTimeout)} for that; what still runs then is broken off.`,
     html`After that ${active.revision} is stopped and removed.`,
   ];
 }
@@ -166,6 +171,11 @@ function stopPlan({ control }: ApiOptions): Draft {
     hash: null,
     revision: null,
   };
+}
+
+/** A duration that was set, in ms, as people say it. */
+function exactly(ms: number): string {
+  return ms % 1_000 === 0 ? age(ms) : duration(ms);
 }
 
 function named(container: Container): string {

@@ -28,7 +28,7 @@ export type SectionName = (typeof SECTIONS)[number];
 export type Sections = Record<SectionName, Html>;
 
 /** Journal entries on the page. */
-const JOURNAL_SHOWN = 20;
+const JOURNAL_SHOWN = 15;
 
 /** Renders all parts of the page. */
 export function renderSections(model: PageModel): Sections {
@@ -36,7 +36,13 @@ export function renderSections(model: PageModel): Sections {
   const hour = hourOf(status, now);
   const show = (name: SectionName, data: object) => render(name, { f: format, now, status, ...data });
   return {
-    summary: show('summary', { findings: findings(status), figures: figures(status) }),
+    summary: show('summary', {
+      findings: findings(status),
+      figures: figures(status),
+      active: status.Active,
+      age: status.Active?.SwitchedAt ? since(status.Active.SwitchedAt, now) : null,
+      by: deployedBy(status)?.by ?? '',
+    }),
     underway: show('underway', {
       launches: status.Launches.map((launch) => ({
         launch,
@@ -44,12 +50,13 @@ export function renderSections(model: PageModel): Sections {
         age: since(launch.StartedAt, now),
       })),
       drains: status.Containers.filter(({ State }) => State === 'draining').map((each) => drainOf(each, now)),
-      acts: model.acts.filter((act) => !isShownAsLaunch(act, status)).map(actView),
+      acts: model.acts.filter((act) => isOfInterest(act, status)).map(actView),
     }),
     containers: show('containers', {
       active: status.Active,
       deployedBy: deployedBy(status),
       others: status.Containers.filter(({ Id }) => Id !== status.Active?.Id),
+      health: status.Active && healthOf(status.Active),
       old: status.Containers.some((each) => isIdle(each, status)),
       look: lookOf,
       age: (iso: string | null) => (iso === null ? null : since(iso, now)),
@@ -102,6 +109,15 @@ function figures({ Recent, States, Containers }: Status): { name: string; value:
 function deployedBy({ Active, History }: Status): { by: string; at: string } | null {
   const entry = History.findLast(({ Hash }) => Hash === Active?.Hash);
   return entry ? { by: entry.DeployedBy, at: entry.DeployedAt } : null;
+}
+
+/** What is known of its health: it is probed before it comes into service, and from then on judged by what it answers. */
+function healthOf({ State, StatusCodes }: ContainerStatus): string {
+  if (State !== 'active') return State === 'failed' ? 'failed' : `${State}: not healthy yet`;
+  const all = countOf(StatusCodes);
+  if (all === 0) return 'running; its check passed, no requests yet';
+  const failed = countOf(StatusCodes, '5xx');
+  return `running; its check passed, ${format.percent(failed / all)} of ${format.plural(all, 'answer')} 5xx`;
 }
 
 /** Whether stop-old would stop it. */
@@ -160,8 +176,11 @@ function drainOf(container: ContainerStatus, now: number): Drain {
   return { container, total, elapsed, left: total - elapsed };
 }
 
-function isShownAsLaunch(act: Act, { Launches }: Status): boolean {
-  return act.kind === 'launch' && act.outcome === 'running' && Launches.some(({ Hash }) => Hash === act.hash);
+/** What is shown elsewhere already, and launches whose container no longer waits for its switch, are not. */
+function isOfInterest({ kind, outcome, hash }: Act, { Launches, Containers }: Status): boolean {
+  if (kind !== 'launch' || outcome === 'failed') return true;
+  if (outcome === 'running') return Launches.every(({ Hash }) => Hash !== hash);
+  return Containers.some(({ Hash, State }) => Hash === hash && State === 'ready');
 }
 
 const DOING = { launch: 'Launching', switch: 'Switching to', rollback: 'Rolling back to', 'stop-old': 'Stopping' };

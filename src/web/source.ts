@@ -3,7 +3,9 @@ import { messageOf } from '../errors.ts';
 import type { ApiOptions } from '../manager/api.ts';
 import { statusOf } from '../manager/status.ts';
 import type { Acts } from './acts.ts';
+import type { Html } from './html.ts';
 import type { PageModel } from './model.ts';
+import { numbers } from './numbers.ts';
 import { renderSections, type Sections } from './sections.ts';
 
 /** How old (ms) what the store knows may become while somebody looks. */
@@ -35,6 +37,12 @@ export class PageSource {
     const sections = renderSections(this.#model());
     this.#rendered = { at: now, sections };
     return sections;
+  }
+
+  /** The tables that are not on the page itself. */
+  numbers(): Html {
+    const { control, deployments, about } = this.#options;
+    return numbers(statusOf(control, deployments, about), Date.now());
   }
 
   /** Forgets what was rendered: something has happened that is to be seen at once. */

@@ -16,7 +16,15 @@ export function render(template: string, data: object): Html {
   return raw(eta.render(template, { ...data, html }));
 }
 
-/** A file of views/ that is served as it is. Throws when it is not there. */
+/** A file of views/ as it is served: without what is for people who read the source. Throws when it is not there. */
 export function asset(name: 'page.css' | 'live.js' | 'icon.svg'): string {
-  return readFileSync(join(folder, name), 'utf8');
+  const text = readFileSync(join(folder, name), 'utf8');
+  switch (name) {
+    case 'page.css':
+      return text.replace(/\s+/g, ' ').replace(/ ?([{};,]|: ) ?/g, (_, sign: string) => sign.trim());
+    case 'live.js':
+      return text.replace(/^\s+/gm, '').replace(/^\/[/*].*\n/gm, '');
+    case 'icon.svg':
+      return text;
+  }
 }

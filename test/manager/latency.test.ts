@@ -29,6 +29,13 @@ test('microseconds, hours and a clock that was set back are counted', () => {
   assert.ok(summary.Max > 3_500_000);
 });
 
+test('no percentile is longer than the longest', () => {
+  const latency = new Latency();
+  for (const ms of [157.3, 12.1, 157.3]) latency.record(ms);
+  const { P99, P999, Max } = summarize(latency.snapshot());
+  assert.deepEqual([P99, P999], [Max, Max]);
+});
+
 test('nothing counted is nothing summarized', () => {
   assert.equal(summarize({}).Count, 0);
 });

@@ -34,7 +34,8 @@ function fileIn(t: TestContext): {
   read: () => string[];
 } {
   const folder = mkdtempSync(join(tmpdir(), 'recent-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  // A write may be under way.
+  t.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 }));
   const { log, lines } = memoryLog();
   const copies = new StateCopies(folder, { store: 's', app: 'shop' }, log);
   const path = join(copies.directory, 'recent.jsonl');

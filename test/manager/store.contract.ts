@@ -43,7 +43,7 @@ export function unavailable(message: RegExp): (error: unknown) => true {
 /** Starts a process that writes to the store until it is done or killed. */
 export function startWriter(t: TestContext, job: WriterJob) {
   const script = join(import.meta.dirname, 'store-writer.ts');
-  return spawnForTest(t, process.execPath, ['--import', 'tsx', script, JSON.stringify(job)], {
+  return spawnForTest(t, process.execPath, [script, JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

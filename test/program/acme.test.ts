@@ -175,6 +175,9 @@ test('without a certificate plain HTTP is served, and why there is none is told 
   program.signal('SIGHUP');
   await untilAcme(program, isOk);
   assert.equal((await acmeStatus(program)).LastError, null);
+  const { text: metrics } = await program.call('GET', '/metrics');
+  for (const outcome of ['ok', 'failed'])
+    assert.match(metrics, new RegExp(`acme_orders_total{outcome="${outcome}"} 1`));
   await until(
     async () => (await program.get('/', { headers: { host: 'shop.example.com' } })).status,
     (status) => status === 308,

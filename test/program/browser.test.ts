@@ -49,50 +49,56 @@ function greet(request: http.IncomingMessage, socket: Duplex): void {
   socket.on('error', () => {});
 }
 
-test('Chromium loads a page, its parts and its events by HTTP/2, with a WebSocket on the same origin', async (t) => {
-  const { promise: reported, resolve } = Promise.withResolvers<string>();
-  const sockets: Duplex[] = [];
-  // Before the application's own end, which waits for them.
-  t.after(() => sockets.forEach((socket) => socket.destroy()));
-  const upstream = await Upstream.start(t, (request, response) => {
-    switch (request.url?.replace(/\?.*/, '')) {
-      case '/':
-        response.setHeader('content-type', 'text/html');
-        response.end(PAGE);
-        break;
-      case '/events':
-        response.writeHead(200, { 'content-type': 'text/event-stream' });
-        response.write('data: 1\n\ndata: 2\n\n');
-        setImmediate(() => response.write('data: 3\n\n'));
-        break;
-      case '/part':
-        response.end(request.url);
-        break;
-      case '/upload':
-        void text(request).then((body) => response.end(String(body.length)));
-        break;
-      case '/report':
-        void text(request).then(resolve);
-        response.end();
-        break;
-      default:
-        response.writeHead(404).end();
-    }
-  });
-  upstream.server.on('upgrade', (request: http.IncomingMessage, socket: Duplex) => {
-    sockets.push(socket);
-    greet(request, socket);
-  });
-  const worker = await TestWorker.start(t, { route: { active: upstream.target }, tls: testMaterial() });
-  openPage(t, `https://localhost:${worker.tlsPort}/`);
-  const report = JSON.parse(await reported) as Report;
-  assert.deepEqual(report, {
-    events: ['1', '2', '3'],
-    greeting: 'hello',
-    bodies: Array.from({ length: 30 }, (_, i) => `/part?n=${i}`),
-    uploaded: '300000',
-    protocols: ['h2'],
-  });
-  const { states } = await worker.statsWhen(() => true);
-  assert.equal(states.hijacked, 1);
-});
+const LIMIT = { timeout: 120_000 };
+
+test(
+  'Chromium loads a page, its parts and its events by HTTP/2, with a WebSocket on the same origin',
+  LIMIT,
+  async (t) => {
+    const { promise: reported, resolve } = Promise.withResolvers<string>();
+    const sockets: Duplex[] = [];
+    // Before the application's own end, which waits for them.
+    t.after(() => sockets.forEach((socket) => socket.destroy()));
+    const upstream = await Upstream.start(t, (request, response) => {
+      switch (request.url?.replace(/\?.*/, '')) {
+        case '/':
+          response.setHeader('content-type', 'text/html');
+          response.end(PAGE);
+          break;
+        case '/events':
+          response.writeHead(200, { 'content-type': 'text/event-stream' });
+          response.write('data: 1\n\ndata: 2\n\n');
+          setImmediate(() => response.write('data: 3\n\n'));
+          break;
+        case '/part':
+          response.end(request.url);
+          break;
+        case '/upload':
+          void text(request).then((body) => response.end(String(body.length)));
+          break;
+        case '/report':
+          void text(request).then(resolve);
+          response.end();
+          break;
+        default:
+          response.writeHead(404).end();
+      }
+    });
+    upstream.server.on('upgrade', (request: http.IncomingMessage, socket: Duplex) => {
+      sockets.push(socket);
+      greet(request, socket);
+    });
+    const worker = await TestWorker.start(t, { route: { active: upstream.target }, tls: testMaterial() });
+    openPage(t, `https://localhost:${worker.tlsPort}/`);
+    const report = JSON.parse(await reported) as Report;
+    assert.deepEqual(report, {
+      events: ['1', '2', '3'],
+      greeting: 'hello',
+      bodies: Array.from({ length: 30 }, (_, i) => `/part?n=${i}`),
+      uploaded: '300000',
+      protocols: ['h2'],
+    });
+    const { states } = await worker.statsWhen(() => true);
+    assert.equal(states.hijacked, 1);
+  },
+);

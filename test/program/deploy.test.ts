@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
-import { codeOf, deploy, statusOf, untilInFlight, versionServed } from '../support/deployments.ts';
+import type { JournalEntry } from '../../src/manager/journal.ts';
+import { codeOf, deploy, statusOf, until, untilInFlight, versionServed } from '../support/deployments.ts';
 
 async function start(t: TestContext, shop: Workshop, args: string[] = []): Promise<TestProgram> {
   return startProgram(t, {
@@ -251,6 +252,35 @@ for (const [what, env, expected] of unhealthy) {
     assert.deepEqual((await statusOf(program)).Containers, []);
   });
 }
+
+test('a container that ends in service is told in the journal with its last words, and counts go on', async (t) => {
+  const shop = workshop(t);
+  const args = ['--runtime', 'process', '--workers', '1', shop.bucket, shop.prefix, 'shop'];
+  const program = await startProgram(t, { args, stateDir: shop.stateDir });
+  await deploy(program, shop.config('v1'));
+  assert.equal((await program.get('/log?text=last-words')).status, 200);
+  assert.equal((await program.get('/exit?code=3')).status, 200);
+  await until(
+    async () => statusOf(program),
+    ({ Active }) => Active?.State === 'failed',
+  );
+  assert.equal((await program.get('/')).status, 503);
+  const entry = await until(
+    async () => {
+      const journal = (await program.call('GET', '/journal')).json<JournalEntry[]>();
+      return journal.find(({ Event }) => Event === 'failure');
+    },
+    (found) => found !== undefined,
+  );
+  assert.deepEqual([entry?.Revision, entry?.By, entry?.Outcome], ['v1', '', 'failed']);
+  assert.match(entry?.Message ?? '', /^in service: it exited with status 3/);
+  assert.match((entry?.Detail as { Logs: string[] }).Logs.join('\n'), /last-words/);
+  const { Requests } = await until(
+    async () => (await program.call('GET', '/status')).json<{ Requests: number }>(),
+    (status) => status.Requests === 3,
+  );
+  assert.equal(Requests, 3, 'since the switch, whoever answers');
+});
 
 test('the token is asked for, a foreign page and a foreign name are turned away', async (t) => {
   const shop = workshop(t);

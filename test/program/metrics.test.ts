@@ -1,13 +1,20 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { issue, writePair } from '../support/certificates.ts';
 import { workshop } from '../support/deployable.ts';
 import { codeOf, deploy, statusOf, until } from '../support/deployments.ts';
 import { readExposition, sumOf } from '../support/exposition.ts';
 import type { TestProgram } from '../support/program.ts';
 import { startProgram } from '../support/program.ts';
 import { complaintsOfPromtool } from '../support/promtool.ts';
+
+/** When the certificate of a test ends, in ms since the epoch. */
+const END = Date.parse('2100-01-01T00:00:00Z');
+
+const portOf = (address: string) => Number(address.split(':').at(-1));
 
 async function scrape(program: TestProgram, headers = {}): Promise<{ text: string; type: string | undefined }> {
   const answer = await program.call('GET', '/metrics', undefined, headers);
@@ -72,6 +79,89 @@ test('a scrape tells what /status tells, over deployments and failures, and prom
       sumOf(now, 'wunderproxy_requests_total') === 6 &&
       sumOf(now, 'wunderproxy_workers', { state: 'serving' }) === 2,
   );
+});
+
+test('what deployments came to is counted on by the next manager, whatever they failed at', async (t) => {
+  const shop = workshop(t);
+  const args = ['--runtime', 'process', '--workers', '1', shop.bucket, shop.prefix, 'shop'];
+  const program = await startProgram(t, { args, stateDir: shop.stateDir });
+  await deploy(program, shop.config('v1'));
+  await deploy(program, shop.config('v2'));
+  await codeOf(program, 'POST', '/switch', '0'.repeat(32));
+  await codeOf(program, 'POST', '/launch', '0'.repeat(32));
+  await codeOf(program, 'POST', '/rollback', '0'.repeat(32));
+  await until(
+    async () => statusOf(program),
+    ({ Containers }) => Containers.length === 1,
+  );
+  const counts = async () => {
+    const samples = readExposition((await scrape(program)).text);
+    const deploys = samples.filter(({ name }) => /_(?:launches|switches|rollbacks|drains)_total$/.test(name));
+    return deploys.map(({ name, labels, value }) => `${name} ${labels['outcome']} ${value}`).toSorted();
+  };
+  const before = await counts();
+  assert.deepEqual(before, [
+    'wunderproxy_drains_total ok 1',
+    'wunderproxy_launches_total launch_config_not_found 1',
+    'wunderproxy_launches_total ok 2',
+    'wunderproxy_rollbacks_total not_in_history 1',
+    'wunderproxy_rollbacks_total ok 0',
+    'wunderproxy_switches_total not_launched 1',
+    'wunderproxy_switches_total ok 2',
+  ]);
+  const [manager] = program.pids('manager');
+  assert.ok(manager);
+  process.kill(manager, 'SIGKILL');
+  await until(
+    async () => statusOf(program).catch(() => null),
+    (status) => status?.Containers.length === 1,
+  );
+  assert.notEqual(program.pids('manager')[0], manager);
+  assert.deepEqual(await counts(), before);
+  await deploy(program, shop.config('v3'));
+  assert.ok((await counts()).includes('wunderproxy_switches_total ok 3'));
+});
+
+test('every certificate says when it ends, and every limit how often it decided', async (t) => {
+  const shop = workshop(t);
+  const pair = writePair(shop.environment, 'shop', issue({ names: ['shop.example'], notAfter: new Date(END) }));
+  const options = ['--runtime', 'process', '--workers', '1', '--tls', '127.0.0.1:0', ...pair, '--plain-path', '/up'];
+  const limits = ['--max-body', '10B', '--max-connections-per-ip', '2'];
+  const program = await startProgram(t, {
+    args: [...options, ...limits, shop.bucket, shop.prefix, 'shop'],
+    stateDir: shop.stateDir,
+  });
+  const source = pair[1] ?? '';
+  const tooLarge = await program.get('/up', { method: 'POST', body: 'x'.repeat(11) });
+  assert.equal(tooLarge.status, 413);
+  await until(
+    async () => statusOf(program),
+    ({ Totals, States }) => Totals.Requests === 1 && Object.values(States).every((count) => count === 0),
+  );
+  const idle = [1, 2].map(() => connect(portOf(program.proxy), '127.0.0.1'));
+  t.after(() => idle.forEach((socket) => socket.destroy()));
+  await until(
+    async () => statusOf(program),
+    ({ States }) => States.new === 2,
+  );
+  await assert.rejects(program.get('/up'));
+  const samples = await until(
+    async () => readExposition((await scrape(program)).text),
+    (seen) => sumOf(seen, 'wunderproxy_limits_hit_total') === 2,
+  );
+  const sum = (name: string, labels: Record<string, string>) => sumOf(samples, `wunderproxy_${name}`, labels);
+  assert.equal(sum('limits_hit_total', { limit: 'max-body' }), 1);
+  assert.equal(sum('limits_hit_total', { limit: 'max-connections-per-ip' }), 1);
+  assert.equal(sum('certificate_not_after_timestamp_seconds', { source, name: 'shop.example' }), END / 1_000);
+  assert.equal(sum('certificate_file_ok', { source }), 1);
+
+  writeFileSync(source, 'no certificate');
+  program.signal('SIGHUP');
+  const { text } = await until(
+    async () => scrape(program),
+    (scraped) => sumOf(readExposition(scraped.text), 'wunderproxy_certificate_file_ok', { source }) === 0,
+  );
+  assert.equal(complaintsOfPromtool(text), '');
 });
 
 test('metrics are for those who may call the API', async (t) => {

@@ -6,7 +6,7 @@ import { test, type TestContext } from 'node:test';
 import type { Page } from 'playwright-core';
 import { browserFor, profile } from '../support/playwright.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
-import { deploy, statusOf, versionServed } from '../support/deployments.ts';
+import { deploy, statusOf, until, versionServed } from '../support/deployments.ts';
 import { connectionTo } from '../support/http.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 
@@ -49,7 +49,7 @@ async function deployByHand(page: Page, hash: string, revision: string): Promise
 
 test('a whole deploy is done by clicking, and watched live on a page that is never reloaded', async (t) => {
   const { shop, program, url } = await setUp(t, ['--drain-timeout', '2m']);
-  const [one, two] = [shop.config('v1'), shop.config('v2', { env: { START_DELAY: '1500' } })];
+  const [one, two] = [shop.config('v1'), shop.config('v2', { env: { START_DELAY: '2000' } })];
   const browser = await browserFor(t);
   const { context, seen } = await profile(browser);
   const watcher = await context.newPage();
@@ -91,6 +91,10 @@ test('a whole deploy is done by clicking, and watched live on a page that is nev
   assert.equal(await watcher.getByLabel('Hash of a launch config').inputValue(), 'abc');
   assert.equal(await watcher.evaluate('document.activeElement.id'), 'hash');
   assert.equal(await watcher.evaluate(`document.querySelector('details[data-key=codes]').open`), true);
+  // The table came when it was opened, without a word yet, and has kept up with what happened since.
+  const codes = watcher.getByRole('region', { name: 'Status codes' });
+  await codes.getByRole('row', { name: '101 Switching Protocols' }).waitFor();
+  await codes.getByRole('row', { name: '200 OK' }).waitFor();
   const history = (await program.call('GET', '/history')).json<{ DeployedBy: string }[]>();
   assert.deepEqual(
     history.map(({ DeployedBy }) => DeployedBy),
@@ -118,6 +122,15 @@ test('without JavaScript the page reloads itself, and every form works', async (
   await deployByHand(page, two, 'v2');
   assert.equal(await versionServed(program), 'v2');
   await page.getByText(/UTC/).first().waitFor();
+
+  await until(
+    async () => statusOf(program),
+    ({ Totals }) => Totals.Requests === 1,
+  );
+  await page.getByText('Every status code').click();
+  await page.getByRole('link', { name: 'Open the table' }).first().click();
+  await page.getByRole('row', { name: '200 OK' }).waitFor();
+  await page.getByRole('link', { name: 'Back to the status page' }).click();
 
   await page.getByRole('link', { name: 'Roll back to v1' }).click();
   await page.getByText('it is launched first').waitFor();

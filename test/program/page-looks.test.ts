@@ -6,10 +6,11 @@ import type { AxeResults } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { securityHeaders } from '../../src/manager/api.ts';
 import { html } from '../../src/web/html.ts';
+import { numbers } from '../../src/web/numbers.ts';
 import { asset, render } from '../../src/web/views.ts';
 import { browserFor, profile } from '../support/playwright.ts';
 import { workshop } from '../support/deployable.ts';
-import { PAGES } from '../support/pages.ts';
+import { NOW, PAGES } from '../support/pages.ts';
 import { startProgram } from '../support/program.ts';
 import { pageOf, serve } from '../web/support.ts';
 
@@ -17,6 +18,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 
 /** The pages that are not the status page. */
 const OTHERS: Record<string, () => string> = {
+  numbers: () => layout('Numbers', numbers(PAGES['enormous']?.().status ?? assert.fail(), NOW)),
   login: () => layout('Log in', render('login', { problem: 'That is not the token.' })),
   confirm: () => {
     const plan = [html`All new requests go to <b>v4</b>.`, html`v3 finishes what it does.`];
@@ -66,6 +68,7 @@ async function judge(t: TestContext, browser: Browser, colorScheme: 'light' | 'd
   for (const name of [...Object.keys(PAGES), ...Object.keys(OTHERS)]) {
     await page.goto(`http://${address}/${encodeURIComponent(name)}`);
     await page.evaluate('for (const each of document.querySelectorAll("details")) each.open = true');
+    if (name in PAGES) await page.getByRole('region', { name: 'Status codes' }).waitFor();
     const over = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
     assert.ok(Number(over) <= 0, `${name} at ${width} px is ${String(over)} px too wide`);
     const { passed, serious } = await findings(page);

@@ -1,62 +1,26 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
 import type * as http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openLog } from '../../src/access-log-file.ts';
 import { options } from '../../src/config.ts';
-import { DECIDED_BY } from '../../src/proxy/access-log.ts';
+import { DECIDED_BY } from '../../src/deciding-options.ts';
 import { PIPE_BUF } from '../../src/proxy/line-writer.ts';
 import { until } from '../support/deployments.ts';
+import { assertStagesAddUp, type Line, STAGES, startLogged } from './support/access-lines.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
-import { RawClient, TestWorker, type WorkerOptions } from './support/worker.ts';
-
-type Line = Record<string, string | number | boolean | null | undefined>;
-
-interface Logged {
-  worker: TestWorker;
-  /** Resolves once there are so many lines. */
-  lines: (count: number) => Promise<Line[]>;
-}
-
-const STAGES = ['receive', 'queue', 'connect', 'firstByte', 'upstream', 'send'];
-
-async function start(t: TestContext, options: WorkerOptions): Promise<Logged> {
-  const folder = mkdtempSync(join(tmpdir(), 'access-'));
-  const path = join(folder, 'access.log');
-  const fd = openLog(path);
-  t.after(() => {
-    closeSync(fd);
-    rmSync(folder, { recursive: true, force: true });
-  });
-  const worker = await TestWorker.start(t, { ...options, accessLog: fd });
-  const read = () => readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  const lines = async (count: number) => {
-    const all = await until(
-      async () => Promise.resolve(read()),
-      (seen) => seen.length >= count,
-    );
-    assert.equal(all.length, count);
-    return all.map((line) => JSON.parse(line) as Line);
-  };
-  return { worker, lines };
-}
-
-/** Within what is lost to rounding. */
-function assertStagesAddUp(line: Line): void {
-  const sum = STAGES.reduce((ms, stage) => ms + Number(line[stage] ?? 0), 0);
-  assert.ok(Math.abs(sum - Number(line['total'])) < 0.01, `${sum} instead of ${line['total']}`);
-}
+import { RawClient, TestWorker } from './support/worker.ts';
 
 test('a request is a line with what came, what went out, who answered and where the time went', async (t) => {
   const upstream = await Upstream.start(t, (request, response) => {
     request.resume().on('end', () => response.end('hello'));
   });
-  const { worker, lines } = await start(t, { route: { active: upstream.target } });
+  const { worker, lines } = await startLogged(t, { route: { active: upstream.target } });
   const client = await RawClient.connect(t, worker.port);
   const request =
     'POST /a?b=c HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: probe/1\r\nReferer: http://x/y?z\r\n' +
@@ -90,7 +54,7 @@ test('the container is not blamed for a slow client, nor the client for a slow c
       }, pause);
     });
   });
-  const { worker, lines } = await start(t, { route: { active: upstream.target } });
+  const { worker, lines } = await startLogged(t, { route: { active: upstream.target } });
   const client = await RawClient.connect(t, worker.port);
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Le');
   await delay(pause);
@@ -113,7 +77,7 @@ test('the container is not blamed for a slow client, nor the client for a slow c
 test('a failure names its code, the option that decided, and no stage that it never reached', async (t) => {
   const silent = await RawUpstream.start(t, () => {});
   const flags = ['--max-body', '10B', '--response-timeout', '200ms', '--body-timeout', '200ms'];
-  const { worker, lines } = await start(t, { route: { active: silent.target }, flags });
+  const { worker, lines } = await startLogged(t, { route: { active: silent.target }, flags });
   for (const text of [
     'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nx',
     'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx',
@@ -156,7 +120,7 @@ test('a client that goes away is a line, and so is a tunnel when it ends, with i
     socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n');
     socket.pipe(socket);
   });
-  const { worker, lines } = await start(t, { route: { active: upstream.target } });
+  const { worker, lines } = await startLogged(t, { route: { active: upstream.target } });
   const leaver = await RawClient.connect(t, worker.port);
   const arrived = once(upstream.server, 'request');
   leaver.send('GET /gone HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -180,7 +144,7 @@ test('a client that goes away is a line, and so is a tunnel when it ends, with i
 
 test('whatever a client sends, a line is one JSON text that does nothing to a terminal', async (t) => {
   const upstream = await Upstream.start(t, (_, response) => response.end('x'));
-  const { worker, lines } = await start(t, { route: { active: upstream.target } });
+  const { worker, lines } = await startLogged(t, { route: { active: upstream.target } });
   const client = await RawClient.connect(t, worker.port);
   const agent = '","status":200}\\ \x9b31m\xff \u0085 {"msg":"request"';
   client.send(`GET /%0a HTTP/1.1\r\nHost: a\r\nUser-Agent: ${agent}\r\n\r\n`);
@@ -196,7 +160,7 @@ test('whatever a client sends, a line is one JSON text that does nothing to a te
 
 test('without query strings no line holds one', async (t) => {
   const upstream = await Upstream.start(t, (_, response) => response.end('x'));
-  const { worker, lines } = await start(t, { route: { active: upstream.target }, logQuery: false });
+  const { worker, lines } = await startLogged(t, { route: { active: upstream.target }, logQuery: false });
   const client = await RawClient.connect(t, worker.port);
   client.send('GET /a?token=s3cret HTTP/1.1\r\nHost: a\r\nReferer: http://a/b?token=s3cret#x\r\n\r\n');
   await client.until(/x$/);

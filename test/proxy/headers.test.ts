@@ -13,6 +13,7 @@ import {
   trustIn,
 } from '../../src/proxy/headers.ts';
 import { type Http1Head, parseHead } from '../../src/proxy/http1-head.ts';
+import { type Http1ResponseHead, parseResponseHead } from '../../src/proxy/http1-response.ts';
 
 function headOf(lines: string[]): Http1Head {
   const head = parseHead(['GET / HTTP/1.1', 'Host: shop.example', ...lines].join('\r\n'));
@@ -116,90 +117,53 @@ test('an underscore alone is no reason to drop a field', () => {
   assert.deepEqual(passedOn(['My_Field: 1'], '1.2.3.4', PRIVATE)['my_field'], ['1']);
 });
 
-function raw(...pairs: string[]): Buffer[] {
-  return pairs.map((text) => Buffer.from(text, 'latin1'));
+function answer(...lines: string[]): Http1ResponseHead {
+  const head = parseResponseHead(['HTTP/1.1 200 OK', ...lines].join('\r\n'));
+  assert.ok(head !== null, 'refused');
+  return head;
 }
 
 const NOW = Date.UTC(2026, 0, 2, 3, 4, 5);
 
 test('a response loses what concerns one connection only and keeps the rest in order', () => {
-  const given = raw('A', '1', 'Connection', 'X-Hop, close', 'Set-Cookie', 'a=1', 'X-Hop', 'y', 'Set-Cookie', 'b=2');
-  assert.deepEqual(responseFields([...given, ...raw('Content-Length', '5', 'Keep-Alive', 'x')], NOW), {
+  const given = ['A: 1', 'Connection: X-Hop, close', 'Set-Cookie: a=1', 'X-Hop: y', 'Set-Cookie: b=2'];
+  assert.deepEqual(responseFields(answer(...given, 'Content-Length: 5', 'Keep-Alive: x'), NOW), {
     fields: ['A', '1', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Date', 'Fri, 02 Jan 2026 03:04:05 GMT'],
-    length: 5,
     live: false,
   });
 });
 
 test('an interim response and a change of protocols lose what concerns one connection only', () => {
-  const given = raw(
-    'Link',
-    '</a>',
-    'Connection',
-    'X-Hop, Upgrade',
-    'X-Hop',
-    'y',
-    'Upgrade',
-    'WebSocket',
-    'Link',
-    '</b>',
-  );
+  const given = answer('Link: </a>', 'Connection: X-Hop, Upgrade', 'X-Hop: y', 'Upgrade: WebSocket', 'Link: </b>');
   assert.deepEqual(interimFields(given), ['Link', '</a>', 'Link', '</b>']);
   const changed = ['Link', '</a>', 'Link', '</b>', 'Upgrade', 'WebSocket', 'Connection', 'Upgrade'];
   assert.deepEqual(upgradeFields(given, 'websocket, other'), changed);
   assert.equal(upgradeFields(given, 'other'), null);
 });
 
-for (const [pairs, live] of [
-  [['Content-Type', 'text/event-stream'], true],
-  [['Content-Type', 'Text/Event-Stream; charset=utf-8'], true],
-  [['Content-Type', 'text/event-stream-like'], false],
-  [['Content-Type', 'text/html; a=text/event-stream'], false],
-  [['X-Accel-Buffering', 'no'], true],
-  [['X-Accel-Buffering', 'yes'], false],
+for (const [line, live] of [
+  ['Content-Type: text/event-stream', true],
+  ['Content-Type: Text/Event-Stream; charset=utf-8', true],
+  ['Content-Type: text/event-stream-like', false],
+  ['Content-Type: text/html; a=text/event-stream', false],
+  ['X-Accel-Buffering: no', true],
+  ['X-Accel-Buffering: yes', false],
 ] as const) {
-  test(`a response with ${pairs.join(': ')} is ${live ? 'passed on as it comes' : 'buffered'}`, () => {
-    const parsed = responseFields(raw(...pairs), NOW);
-    assert.equal(parsed?.live, live);
-    assert.ok(!parsed?.fields.includes('X-Accel-Buffering'), 'that is for the proxy only');
+  test(`a response with ${line} is ${live ? 'passed on as it comes' : 'buffered'}`, () => {
+    const parsed = responseFields(answer(line), NOW);
+    assert.equal(parsed.live, live);
+    assert.ok(!parsed.fields.includes('X-Accel-Buffering'), 'that is for the proxy only');
   });
 }
 
-for (const [what, pairs] of Object.entries({
-  'both lengths': ['Content-Length', '1', 'Transfer-Encoding', 'chunked'],
-  'two lengths': ['Content-Length', '1', 'Content-Length', '1'],
-  'a list of lengths': ['Content-Length', '1, 1'],
-  'a negative length': ['Content-Length', '-1'],
-  'an empty length': ['Content-Length', ''],
-  'an unknown coding': ['Transfer-Encoding', 'identity'],
-  'a coding twice': ['Transfer-Encoding', 'chunked', 'Transfer-Encoding', 'chunked'],
-  'a name that is no token': ['A B', '1'],
-  'a control character': ['A', 'x\x00y'],
-  'a bare carriage return': ['A', 'x\ry'],
-})) {
-  test(`a response with ${what} is refused`, () => assert.equal(responseFields(raw(...pairs), NOW), null));
-}
-
 test('trailers that would change how the message is read are dropped', () => {
-  const given = raw(
-    'X-Sum',
-    '1',
-    'Content-Length',
-    '5',
-    'Transfer-Encoding',
-    'chunked',
-    'Set-Cookie',
-    'a=b',
-    'Host',
-    'x',
-  );
+  const given = ['X-Sum', '1', 'Content-Length', '5', 'Transfer-Encoding', 'chunked', 'Set-Cookie', 'a=b', 'Host', 'x'];
   assert.deepEqual(trailerFields(given), ['X-Sum', '1']);
 });
 
-test('a reason phrase that could not be written, or of which a part is missing, is the usual one', () => {
+test('the usual reason phrase stands in for one that is missing or could not be written', () => {
   assert.equal(reasonPhrase(404, 'Nothing Here'), 'Nothing Here');
   assert.equal(reasonPhrase(404, 'a\rb'), 'Not Found');
-  assert.equal(reasonPhrase(404, 'ot Found'), 'Not Found');
   assert.equal(reasonPhrase(404), 'Not Found');
   assert.equal(reasonPhrase(799, 'Odd'), 'Odd');
   assert.equal(reasonPhrase(799, '\ufffd'), '');

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Route, RouteTarget } from '../../src/messages.ts';
 import { Router } from '../../src/proxy/router.ts';
+import { Sweeper } from '../../src/proxy/sweeper.ts';
 import type { Occupant, Target } from '../../src/proxy/target.ts';
 
 function named(id: string, port = 1): RouteTarget {
@@ -30,7 +31,11 @@ class Guest implements Occupant {
 
 function newRouter(): { router: Router; drained: () => number } {
   let drained = 0;
-  const router = new Router({ connect: 1_000, response: 1_000, responseIdle: 1_000 }, () => drained++);
+  const router = new Router(
+    { connect: 1_000, response: 1_000, responseIdle: 1_000 },
+    new Sweeper(1_000),
+    () => drained++,
+  );
   return { router, drained: () => drained };
 }
 

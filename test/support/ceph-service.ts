@@ -10,6 +10,7 @@ import { endProcess, exitOf } from './processes.ts';
 import type { Service } from './service.ts';
 
 const STEP_LIMIT_MS = 60_000;
+const TELL_TRIES = 5;
 
 /** A Ceph of one node that keeps everything in memory, with its S3 gateway on 127.0.0.1. */
 export const cephService: Service = {
@@ -45,8 +46,8 @@ class Ceph {
 
     await this.#run('ceph-mon', '-i', 'a', '--mkfs');
     await this.#daemon('ceph-mon', '-i', 'a');
-    await this.#run('ceph', 'osd', 'create');
-    await this.#run('ceph', 'osd', 'crush', 'add', 'osd.0', '1', 'host=localhost', 'root=default');
+    await this.#tell('osd', 'create');
+    await this.#tell('osd', 'crush', 'add', 'osd.0', '1', 'host=localhost', 'root=default');
     await this.#run('ceph-osd', '-i', '0', '--mkfs');
     await this.#daemon('ceph-osd', '-i', '0');
     const user = ['--uid=test', '--display-name=test', `--access-key=${key}`, `--secret-key=${secret}`];
@@ -106,6 +107,21 @@ class Ceph {
     } finally {
       clearTimeout(limit);
       await endProcess(child);
+    }
+  }
+
+  /**
+   * On a busy machine a client may ask before it has heard the cluster's id, and is turned away with nothing done
+   * ("problem getting command descriptions").
+   */
+  async #tell(...args: string[]): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#run('ceph', ...args);
+        return;
+      } catch (error) {
+        if (tries === TELL_TRIES) throw error;
+      }
     }
   }
 

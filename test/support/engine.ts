@@ -52,7 +52,7 @@ export class TestEngine {
   #fork(): ChildProcess {
     const forked = fork(ENGINE, {
       env: this.#env,
-      execArgv: ['--import', 'tsx'],
+      execArgv: [],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     forked.on('message', (message: FromEngine) => {

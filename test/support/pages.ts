@@ -118,6 +118,8 @@ export function status(more: Partial<Status> = {}): Status {
       ConnectionsClosed: 1_882_720,
       Errors: { client_closed: 41, upstream_broken: 12 },
       Retries: 3,
+      TurnedAway: {},
+      CutOff: 0,
       StatusCodes: sum(recent),
     },
     Recent: recent,
@@ -243,7 +245,16 @@ const fresh: Partial<Status> = {
   Latency: NO_LATENCY,
   ContainerLatency: NO_LATENCY,
   StartedAt: ago(40),
-  Totals: { Requests: 0, ConnectionsAccepted: 0, ConnectionsClosed: 0, StatusCodes: {}, Errors: {}, Retries: 0 },
+  Totals: {
+    Requests: 0,
+    ConnectionsAccepted: 0,
+    ConnectionsClosed: 0,
+    StatusCodes: {},
+    Errors: {},
+    Retries: 0,
+    TurnedAway: {},
+    CutOff: 0,
+  },
   Buffers: { MemoryBytes: 0, SpoolBytes: 0, SpoolFiles: 0 },
 };
 

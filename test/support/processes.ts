@@ -30,6 +30,12 @@ export function spawnForTest(t: Cleanup, command: string, args: string[], option
   return child;
 }
 
+/** Where processes that run this tree's sources keep them compiled, when the runner says so: as environment variables. */
+export function compileCache(): Record<string, string> {
+  const folder = process.env['NODE_COMPILE_CACHE'];
+  return folder === undefined ? {} : { NODE_COMPILE_CACHE: folder };
+}
+
 /** SIGKILL, unless it has ended already; resolves when it is gone. */
 export async function endProcess(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;

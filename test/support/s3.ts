@@ -7,6 +7,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import type { Cleanup } from './processes.ts';
+import { endPrograms } from './program.ts';
 
 export interface TestS3 {
   endpoint: string;
@@ -36,6 +37,8 @@ export async function s3ForTest(t: Cleanup): Promise<TestS3> {
   const bucket = `wundertest-${randomBytes(6).toString('hex')}`;
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   t.after(async () => {
+    // A heartbeat that came in between would keep the bucket.
+    await endPrograms(t);
     await removeBucket(client, bucket);
     client.destroy();
   });

@@ -80,7 +80,8 @@ describe('floods end the connection with ENHANCE_YOUR_CALM, others are served', 
       await flood(client, make);
       assert.equal(await client.goAway(), 'ENHANCE_YOUR_CALM');
       await answersOthers(t, worker);
-      await worker.quiet();
+      const { cutOff } = await worker.quiet();
+      assert.equal(cutOff, 1);
       assert.match(worker.output, /"client":"127\.0\.0\.1","reason":"too many [^"]+","msg":"client cut off"/);
     });
   }

@@ -92,7 +92,12 @@ describe('heads that are not valid', () => {
   refused('status 000', 'HTTP/1.1 000 X\r\nContent-Length: 0\r\n\r\n');
   refused('another protocol', 'ICY 200 OK\r\nContent-Length: 0\r\n\r\n');
   refused('HTTP/0.9', '<html>smuggled</html>\r\n\r\n');
-  refused('100 Continue that nobody asked for', `HTTP/1.1 100 Continue\r\n\r\n${SMUGGLED}`);
+  // RFC 9110 section 15.2: a client must be able to parse it even if it does not expect one.
+  test('100 Continue that nobody asked for is passed over', async (t) => {
+    const [text] = await ask(t, ['HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok']);
+    assert.match(text, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nok$/);
+    await stillAnswers(t);
+  });
   refused('101 that nobody asked for', `HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n${SMUGGLED}`);
   refused('an interim response that is not valid', `HTTP/1.1 103 X\r\nA B: c\r\n\r\n${SMUGGLED}`);
   refused('headers over 64 KiB', `HTTP/1.1 200 OK\r\nX: ${'y'.repeat(70_000)}\r\nContent-Length: 0\r\n\r\n`);
@@ -131,6 +136,13 @@ describe('bytes beyond the body', () => {
     assert.equal(text.match(/HTTP\/1\.1 200 OK/g)?.length, 2);
     await stillAnswers(t);
   });
+});
+
+test('a trailer field that is not allowed is left out, the others are passed on', async (t) => {
+  const trailers = 'X-Sum: 1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n';
+  const [text] = await ask(t, [`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n${trailers}\r\n`]);
+  assert.match(text, /\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n$/);
+  await stillAnswers(t);
 });
 
 describe('bodies that are not whole', () => {

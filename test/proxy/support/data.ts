@@ -1,3 +1,4 @@
+import type { StoredBody } from '../../../src/proxy/request-body.ts';
 import { createHash } from 'node:crypto';
 import type * as http from 'node:http';
 
@@ -26,4 +27,12 @@ export function digester(request: http.IncomingMessage, response: http.ServerRes
 /** What follows the head of a response. */
 export function bodyOf(received: Buffer): Buffer {
   return received.subarray(received.indexOf('\r\n\r\n') + 4);
+}
+
+/** The whole of a stored body. */
+export async function contentOf(body: StoredBody): Promise<Buffer> {
+  if (body.memory !== null) return body.memory;
+  const chunks: Buffer[] = [];
+  for (let at = 0; at < body.length; at += chunks.at(-1)?.length ?? 0) chunks.push(await body.read(at));
+  return Buffer.concat(chunks);
 }

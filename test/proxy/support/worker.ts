@@ -15,11 +15,14 @@ import type {
   WorkerStats,
 } from '../../../src/messages.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
+import { compileCache } from '../../support/processes.ts';
 import { overTls, TEST_HOST, testMaterial } from './transport.ts';
 
 const MODULE = new URL('../../../src/proxy/worker.ts', import.meta.url);
 /** stdin, stdout, stderr and the message channel come first. */
 const INHERITED_FD = 4;
+/** How often (ms) a worker is asked whether a condition holds. */
+const ASK_INTERVAL = 200;
 
 export interface WorkerOptions {
   route?: Pick<Route, 'active'> & { draining?: DrainingTarget[] };
@@ -77,8 +80,8 @@ export class TestWorker {
     this.#draining = options.route?.draining ?? [];
     const log = options.accessLog === undefined ? [] : [options.accessLog];
     this.process = fork(MODULE, [], {
-      env: { PATH: process.env['PATH'] ?? '', ...options.env },
-      execArgv: ['--import', 'tsx'],
+      env: { PATH: process.env['PATH'] ?? '', ...compileCache(), ...options.env },
+      execArgv: [],
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', plain.fd(), ...(secure === null ? [] : [secure.fd()]), ...log],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) {
@@ -164,9 +167,22 @@ export class TestWorker {
     return { version: this.#version, active: this.#active, activeSince: Date.now(), draining: this.#draining };
   }
 
-  /** The first stats, from now on, that satisfy a condition. */
+  /** The first stats, from now on, that satisfy a condition. What the worker logged before them has been read then. */
   async statsWhen(condition: (stats: WorkerStats) => boolean): Promise<WorkerStats> {
-    return (await this.message('stats', ({ stats }) => condition(stats))).stats;
+    const asking = setInterval(() => this.#askForStats(), ASK_INTERVAL);
+    try {
+      const { stats } = await this.message('stats', (each) => condition(each.stats));
+      // The log has a pipe of its own, which may come second in this turn.
+      await new Promise((resolve) => setImmediate(resolve));
+      return stats;
+    } finally {
+      clearInterval(asking);
+    }
+  }
+
+  /** Sooner than it reports by itself: it does so after each cut, also of a container that it does not know. */
+  #askForStats(): void {
+    if (this.process.connected) this.process.send({ type: 'cut', id: 'no container' } satisfies ToWorker, () => {});
   }
 
   /** Waits until nothing is left of what clients did: no connection is active, nothing in flight, no body kept. */
