@@ -43,6 +43,7 @@ export async function runClient({ command, argument, options }: Invocation, arou
       case 'history':
         return await printHistory(managers, options, around);
       case 'logs':
+        if (options.follow) return await followLogs(managers, logsPath(argument, options), options, around);
         return await printEach(managers, logsPath(argument, options), options, around);
       case 'deploy':
         return EXIT.usage;
@@ -185,6 +186,31 @@ async function printHistory(
   return EXIT.done;
 }
 
-function logsPath(hash: string | null, { tail }: ClientOptions): string {
-  return `/logs?tail=${tail}${hash === null ? '' : `&hash=${hash}`}`;
+/** All of them at once, each line with its machine where there are several. */
+async function followLogs(
+  managers: ManagerClient[],
+  path: string,
+  { json }: ClientOptions,
+  { terminal }: Surroundings,
+): Promise<ExitCode> {
+  const follow = async (manager: ManagerClient): Promise<ExitCode> => {
+    const name = managers.length > 1 ? `${oneLine(manager.name)}: ` : '';
+    try {
+      for await (const line of manager.lines(path)) {
+        terminal.out(
+          json ? `${JSON.stringify({ Machine: manager.name, Line: line })}\n` : `${name}${printable(line)}\n`,
+        );
+      }
+      return EXIT.done;
+    } catch (error) {
+      terminal.err(`${oneLine(`${manager.name}: ${messageOf(error)}`)}\n`);
+      return exitCodeOf(error);
+    }
+  };
+  const codes = await Promise.all(managers.map(follow));
+  return codes.find((code) => code !== EXIT.done) ?? EXIT.done;
+}
+
+function logsPath(hash: string | null, { tail, follow }: ClientOptions): string {
+  return `/logs?tail=${tail}${follow ? '&follow=true' : ''}${hash === null ? '' : `&hash=${hash}`}`;
 }

@@ -17,6 +17,7 @@ export interface ClientOptions {
   batch: number;
   rollbackOnFailure: boolean;
   tail: number;
+  follow: boolean;
   /** What `--token-file` holds. */
   token: string | null;
   timeout: number;
@@ -53,6 +54,7 @@ const OPTIONS = {
   rollbackOnFailure: () =>
     option('--rollback-on-failure', 'if it fails, switched machines go back to what they served before'),
   tail: () => option('--tail <n>', 'how many of the last lines', (text) => parseWhole(text, 1, 10_000), 100),
+  follow: () => option('-f, --follow', 'go on with what is written from now on, until the container ends or Ctrl-C'),
   tokenFile: () => option('--token-file <file>', 'file with the bearer token of the managers'),
   timeout: () =>
     option(
@@ -101,7 +103,7 @@ const DESCRIPTIONS: Record<CommandName, Description> = {
   logs: {
     what: 'Prints the last lines that the container in service has written, or the newest one with a hash.',
     argument: ['[hash]', "a launch config's hash"],
-    has: ['on', 'fleet', 'skipStale', 'tail', 'tokenFile', 'json'],
+    has: ['on', 'fleet', 'skipStale', 'tail', 'follow', 'tokenFile', 'json'],
   },
 };
 
@@ -155,6 +157,7 @@ export function parseClientCommandLine(command: CommandName, argv: string[]): In
       batch: raw.batch ?? 1,
       rollbackOnFailure: raw.rollbackOnFailure ?? false,
       tail: raw.tail ?? 100,
+      follow: raw.follow ?? false,
       token: raw.tokenFile === undefined ? null : readToken(raw.tokenFile),
       timeout: raw.timeout ?? 600_000,
       lockWait: raw.lockWait ?? 0,

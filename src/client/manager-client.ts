@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import type * as z from 'zod';
@@ -141,6 +142,22 @@ export class ManagerClient {
   /** The answer as it is, for people or (`json`) for programs. */
   async text(path: string, json: boolean): Promise<string> {
     return this.#send('GET', path, {}, json ? 'application/json' : 'text/plain');
+  }
+
+  /** The lines of an answer that goes on for as long as there is something to say. */
+  async *lines(path: string): AsyncGenerator<string> {
+    const headers = { ...this.#headers, accept: 'text/plain' };
+    try {
+      const answer = await request(`${this.#origin}${path}`, { headers, dispatcher: this.#agent });
+      if (answer.statusCode === 200) {
+        yield* createInterface({ input: answer.body, crlfDelay: Infinity });
+        return;
+      }
+      throw refusal(answer.statusCode, String(answer.headers['wunderproxy-error'] ?? ''), await readText(answer.body));
+    } catch (error) {
+      if (error instanceof Refusal) throw error;
+      throw new Unreachable(reasonOf(error), { cause: error });
+    }
   }
 
   /** Lets go of connections. */

@@ -8,6 +8,7 @@ import { type Container } from './containers.ts';
 import type { Control } from './control.ts';
 import type { LockRequest } from './deploy-lock.ts';
 import { parseIdentifier } from './launch-config.ts';
+import { LogFollowers } from './log-followers.ts';
 
 /** Launch configs are a few KiB; in bytes. */
 const LONGEST_CONFIG = 2 ** 20;
@@ -25,6 +26,8 @@ const lockBody = z.strictObject({
 
 /** What `wunderproxy deploy` and its like need beside launch and switch: configs, the lock, logs. */
 export function addDeployRoutes(router: Router, { environment, lock, containers, runtime }: Control): void {
+  const followers = new LogFollowers(runtime);
+
   router.post('/configs', async (context) => {
     const { hash, config } = await environment.storeConfig(await readBytes(context, LONGEST_CONFIG));
     if (wantsJson(context)) context.body = { Hash: hash, Revision: config.Revision };
@@ -59,6 +62,7 @@ export function addDeployRoutes(router: Router, { environment, lock, containers,
   router.get('/logs', async (context) => {
     const tail = tailOf(context);
     const container = containerFor(context, containers.all());
+    if (context.query['follow'] === 'true') return followers.open(context, container.id, tail);
     const lines = await runtime.logs(container.id, tail);
     if (wantsJson(context)) {
       const { id, hash, revision } = container;

@@ -20,6 +20,7 @@ test('without options the local manager is asked, one machine at a time, and who
     batch: 1,
     rollbackOnFailure: false,
     tail: 100,
+    follow: false,
     token: null,
     timeout: 600_000,
     lockWait: 0,

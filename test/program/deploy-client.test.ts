@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { configFile, rawConfigFile, runClient, startFleet } from '../support/client.ts';
+import { configFile, rawConfigFile, runClient, startFleet, TestClient } from '../support/client.ts';
 import { workshop } from '../support/deployable.ts';
-import { codeOf, statusOf, versionServed } from '../support/deployments.ts';
+import { codeOf, statusOf, until, versionServed } from '../support/deployments.ts';
+import { connectionTo } from '../support/http.ts';
+import { killIfThere } from '../support/processes.ts';
+import type { TestProgram } from '../support/program.ts';
 
 const VARIABLES = { WUNDERPROXY_BY: 'ci@build' };
 
@@ -64,6 +69,54 @@ test('a deploy writes the config, launches, switches, and leaves no lock; status
   assert.equal(again.code, 1);
   assert.match(again.err, /no earlier deployment/);
 });
+
+test('logs are followed on all machines at once, until the container ends', async (t) => {
+  const shop = workshop(t);
+  const { programs, on } = await startFleet(t, shop, 2);
+  const [one, two] = programs;
+  assert.ok(one && two);
+  assert.equal((await runClient(t, ['deploy', ...on, configFile(shop, 'v1').path])).code, 0);
+  const follower = new TestClient(t, ['logs', ...on, '-f']);
+  const patterns = programs.map(({ api }, at) => new RegExp(`^${api}: .*"/from-${at}"`, 'm'));
+  for (const [at, program] of programs.entries()) {
+    await program.get(`/from-${at}`);
+    await follower.says(patterns[at] ?? /never/);
+  }
+  await one.get('/later');
+  await follower.says(/"\/later"/);
+  assert.equal((await runClient(t, ['deploy', ...on, configFile(shop, 'v2').path])).code, 0);
+  assert.equal((await follower.ended()).code, 0, 'both containers are gone');
+
+  const others = await Promise.all(Array.from({ length: 17 }, async () => startFollowing(one)));
+  assert.deepEqual(
+    others.map(({ status }) => status).toSorted((a, b) => a - b),
+    [...Array.from({ length: 16 }, () => 200), 503],
+  );
+  for (const { leave } of others) leave();
+  await until(
+    async () => startFollowing(one),
+    ({ status, leave }) => {
+      leave();
+      return status === 200;
+    },
+  );
+
+  const last = new TestClient(t, ['logs', ...on.slice(0, 2), '--follow', '--json']);
+  await last.says(/"Line":/);
+  for (const pid of one.pids('manager')) killIfThere(pid, 'SIGKILL');
+  const { code, err } = await last.ended();
+  assert.equal(code, 5);
+  assert.match(err, /^\S+: the connection broke before the answer was complete\n$/);
+});
+
+/** Follows the logs of a program, without reading them. */
+async function startFollowing(program: TestProgram): Promise<{ status: number; leave: () => void }> {
+  const asked = request({ ...connectionTo(program.api), path: '/logs?follow=true', agent: false });
+  asked.on('error', () => {});
+  asked.end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  return { status: response.statusCode ?? 0, leave: () => void asked.destroy() };
+}
 
 test('a config that is not valid, or not there, changes nothing', async (t) => {
   const shop = workshop(t);
