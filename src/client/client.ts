@@ -6,7 +6,7 @@ import { CommandFailure, EXIT, type ExitCode } from './exit-codes.ts';
 import { HeldLock } from './held-lock.ts';
 import { Machine } from './machine.ts';
 import { checkSame, openManagers } from './machines.ts';
-import { type ManagerClient, Refusal, Unreachable } from './manager-client.ts';
+import { type ManagerClient, named, Refusal, Unreachable } from './manager-client.ts';
 import { JsonReporter, LineReporter, type Reporter } from './reporter.ts';
 import { Rollout } from './rollout.ts';
 import { type Terminal, TerminalReporter } from './terminal.ts';
@@ -82,16 +82,6 @@ function readConfig(path: string): Buffer {
   }
 }
 
-/** Says of which manager a failure is. */
-async function named<T>(manager: ManagerClient, call: Promise<T>): Promise<T> {
-  try {
-    return await call;
-  } catch (error) {
-    if (error instanceof Error) error.message = `${manager.name}: ${error.message}`;
-    throw error;
-  }
-}
-
 async function openMachines(managers: ManagerClient[], options: ClientOptions, reporter: Reporter): Promise<Machine[]> {
   checkSame(managers, await Promise.all(managers.map(async (manager) => named(manager, manager.status()))));
   return managers.map((manager) => new Machine(manager, reporter, options.timeout));
@@ -127,7 +117,8 @@ async function rollback(
   try {
     for (const manager of managers) {
       if (interrupted.aborted) throw new Error('Interrupted: no further machine goes back.');
-      if (lock.lost.aborted) throw lock.lost.reason;
+      await lock.confirm();
+      lock.lost.throwIfAborted();
       // Made once only: a second call would go back one deployment further.
       const { Revision, Hash } = await named(manager, manager.rollback(hash, options.timeout));
       done += 1;

@@ -47,7 +47,11 @@ export class HeldLock {
         await askAny(managers, async (manager) => manager.lock('POST', bodyOf(token, options)));
         return new HeldLock(managers, options, token);
       } catch (error) {
-        if (!(error instanceof Refusal) || error.code !== 'deploy_locked') throw error;
+        if (!(error instanceof Refusal) || error.code !== 'deploy_locked') {
+          // It may have been taken all the same.
+          await askAny(managers, async (manager) => manager.lock('DELETE', { Token: token })).catch(() => {});
+          throw error;
+        }
         const left = deadline - performance.now();
         if (left <= 0 || options.signal.aborted) throw new CommandFailure(EXIT.locked, error.message);
         if (tries === 0) options.onWait(error.message);
@@ -59,6 +63,12 @@ export class HeldLock {
   /** Aborts when somebody else may have it: from then on nothing more is to be changed. */
   get lost(): AbortSignal {
     return this.#lost.signal;
+  }
+
+  /** Renews it now, so that before a step it is known that nobody has taken it: this machine may have been asleep. */
+  async confirm(): Promise<void> {
+    await this.#renewing;
+    if (!this.lost.aborted) await this.#renew();
   }
 
   /** Gives it back. Resolves to why that did not work, or null. */

@@ -52,6 +52,16 @@ export interface ManagerOptions {
   by: string;
 }
 
+/** Says of which manager a failure is. */
+export async function named<T>(manager: ManagerClient, call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    if (error instanceof Error) error.message = `${manager.name}: ${error.message}`;
+    throw error;
+  }
+}
+
 interface Call {
   body?: string | Buffer;
   /** In ms. */

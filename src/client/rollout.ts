@@ -3,7 +3,7 @@ import { evidenceIn } from './answers.ts';
 import { CommandFailure, EXIT, type ExitCode } from './exit-codes.ts';
 import { HeldLock } from './held-lock.ts';
 import type { Machine, Served } from './machine.ts';
-import { Refusal } from './manager-client.ts';
+import { named, Refusal } from './manager-client.ts';
 import type { Reporter } from './reporter.ts';
 import { elapsed, short } from './text.ts';
 
@@ -42,12 +42,14 @@ export class Rollout {
   /** Throws CommandFailure, Refusal, Unreachable only when nothing was begun. */
   async run(config: Buffer): Promise<ExitCode> {
     const began = performance.now();
-    const { Hash, Revision } = await this.#first.client.storeConfig(config);
+    const { Hash, Revision } = await named(this.#first.client, this.#first.client.storeConfig(config));
     this.#hash = Hash;
     this.#revision = Revision;
     const lock = await this.#lock();
     try {
-      await Promise.all(this.#machines.map(async (each) => each.remember(await each.client.status())));
+      await Promise.all(
+        this.#machines.map(async (each) => each.remember(await named(each.client, each.client.status()))),
+      );
       this.#say(`deploying ${Revision} (${short(Hash)}) on ${this.#names(this.#machines)}`, 'begin');
       for (const machine of this.#machines) machine.report('waiting');
       await this.#carryOut(lock);
@@ -70,17 +72,18 @@ export class Rollout {
 
   async #carryOut(lock: HeldLock): Promise<void> {
     const { batch } = this.#options;
-    this.#mayGoOn(lock);
+    await this.#mayGoOn(lock);
     await this.#onEach(this.#machines, 'launched', async (machine) => machine.launch(this.#hash));
     for (let from = 0; from < this.#machines.length; from += batch) {
-      this.#mayGoOn(lock);
+      await this.#mayGoOn(lock);
       const next = this.#machines.slice(from, from + batch);
       await this.#onEach(next, 'switched', async (machine) => machine.switchTo(this.#hash));
     }
   }
 
   /** Throws Stopped when another step is not to be begun. */
-  #mayGoOn(lock: HeldLock): void {
+  async #mayGoOn(lock: HeldLock): Promise<void> {
+    await lock.confirm();
     if (lock.lost.aborted) throw new Stopped(messageOf(lock.lost.reason));
     if (this.#options.interrupted.aborted) throw new Stopped('Interrupted: no further step is taken.');
   }

@@ -80,6 +80,10 @@ test('a deploy on three machines under load loses no request, and is one entry o
   assert.deepEqual(await containers(programs), ['v2 active', 'v2 active', 'v2 active']);
   const history = await runClient(t, ['history', ...on.slice(0, 2), '--json']);
   assert.equal(history.out.trimEnd().split('\n').length, 2);
+
+  const back = await runClient(t, ['rollback', ...on]);
+  assert.equal(back.code, 0, back.err);
+  assert.deepEqual(await containers(programs), ['v1 active', 'v1 active', 'v1 active']);
 });
 
 test('one machine that fails its health check stops the deploy: all traffic stays, nothing is left running', async (t) => {

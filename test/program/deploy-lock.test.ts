@@ -73,11 +73,19 @@ test('a deploy whose lock was taken away stops before its next step, and touches
   const { shop, one, two, onBoth } = await setUp(t);
   const { path, hash } = configFile(shop, 'v1', { env: { START_DELAY: '3000' } });
   const client = new TestClient(t, ['deploy', ...onBoth, '--lock-life', '1s', path]);
-  await client.says(/deploying v1/);
-  // As an operator would who deletes the object: somebody else has it now.
-  shop.write('deploy-lock.json', '{}');
-  const mine = JSON.stringify({ Token: 'a token of somebody else', What: 'something', Life: '60s' });
-  await two.call('POST', '/lock', mine, { 'x-deployed-by': 'bob' });
+  await client.says(/waiting until it is healthy/);
+  // As if this deploy had been out of reach for a while, and another one had taken the lock over.
+  const times = { TakenAt: new Date().toISOString(), ExpiresAt: new Date(Date.now() + 60_000).toISOString() };
+  const theirs = {
+    Owner: 'bob',
+    What: 'something',
+    Machine: 'another',
+    ...times,
+    Token: 'digest',
+    Life: 60_000,
+    Beat: 99,
+  };
+  shop.write('deploy-lock.json', JSON.stringify(theirs));
   const { code, err } = await client.ended();
   assert.equal(code, 1, err);
   assert.match(err, /The deploy lock is lost: bob is deploying: something/);

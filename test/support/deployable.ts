@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Cleanup } from './processes.ts';
@@ -17,7 +17,7 @@ export interface Workshop {
   stateDir: string;
   /** Stores a launch config of the test application with these settings and resolves to its hash. */
   config(revision: string, options?: ConfigOptions): string;
-  /** Writes an object, whatever was there. */
+  /** Writes an object, whatever was there, whole for whoever reads it meanwhile. */
   write(key: string, text: string): void;
 }
 
@@ -45,7 +45,9 @@ export function workshop(t: Cleanup): Workshop {
     environment,
     stateDir: join(folder, 'state'),
     write(key, text) {
-      writeFileSync(join(environment, key), text);
+      const path = join(environment, key);
+      writeFileSync(`${path}.new`, text);
+      renameSync(`${path}.new`, path);
     },
     config(revision, options = {}) {
       const { hash, bytes } = processConfig(revision, options);
