@@ -149,7 +149,10 @@ function lines(series: Series[], scale: Scale): Html {
       const before = values[at - 1] ?? null;
       path += before === null ? `M${at} ${y}h1` : `l0 ${y - (FULL - scale.y(before))}h1`;
     });
-    return `<path class="line ${look}" vector-effect="non-scaling-stroke" d="${path.replaceAll('h1l0 0', 'h1').replaceAll('l0 ', 'v')}"/>`;
+    return `<path class="line ${look}" d="${path
+      .replaceAll('h1l0 0', 'h1')
+      .replaceAll('l0 ', 'v')
+      .replace(/(?:h1){2,}/g, (run) => `h${run.length / 2}`)}"/>`;
   });
   return raw(drawn.join(''));
 }
@@ -190,7 +193,7 @@ const APART = 0.2;
 function markLines({ from, to, marks }: Hour): Html | null {
   if (marks.length === 0) return null;
   const path = marks.map(({ at }) => `M${+(((at - from) / (to - from)) * STEPS).toFixed(2)} 0V${FULL}`).join('');
-  return html`<path class="mark" vector-effect="non-scaling-stroke" d="${path}" />`;
+  return html`<path class="mark" d="${path}" />`;
 }
 
 /** The newest mark, and older ones as far as there is room, with their revision. */

@@ -1,4 +1,4 @@
-import { html, type Html } from './html.ts';
+import { html, type Html, raw } from './html.ts';
 
 /** Between a number and its unit, which stay together. */
 const NB = '\u00a0';
@@ -78,7 +78,8 @@ export function moment(iso: string, form: 'clock' | 'minute' | 'day' = 'clock'):
   const full = `${new Date(ms).toISOString().slice(0, 19)}Z`;
   const [date, time = ''] = full.split('T');
   const texts = { clock: time.slice(0, 8), minute: time.slice(0, 5), day: `${date} ${time.slice(0, 5)}` };
-  return html`<time datetime="${full}" data-form="${form}" title="${full}">${texts[form]} UTC</time>`;
+  const told = form === 'day' ? null : raw(`data-form="${form}"`);
+  return html`<time datetime="${full}" ${told} title="${full}">${texts[form]} UTC</time>`;
 }
 
 /** As people and text answers name a hash or an id. */

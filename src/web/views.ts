@@ -21,7 +21,10 @@ export function asset(name: 'page.css' | 'live.js' | 'icon.svg'): string {
   const text = readFileSync(join(folder, name), 'utf8');
   switch (name) {
     case 'page.css':
-      return text.replace(/\s+/g, ' ').replace(/ ?([{};,]|: ) ?/g, (_, sign: string) => sign.trim());
+      return text
+        .replace(/\s+/g, ' ')
+        .replace(/ ?([{};,]|: ) ?/g, (_, sign: string) => sign.trim())
+        .replaceAll(';}', '}');
     case 'live.js':
       return text.replace(/^\s+/gm, '').replace(/^\/[/*].*\n/gm, '');
     case 'icon.svg':

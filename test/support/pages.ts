@@ -59,6 +59,7 @@ export function active(digit: string, more: Partial<ContainerStatus> = {}): Cont
     InFlight: 7,
     Upgraded: 2,
     Requests: 1_284_002,
+    StatusCodes: { 200: 1_240_000, 304: 43_880, 502: 122 },
     Latency: latency(11, 1_284_002),
     ...more,
   });
@@ -261,7 +262,13 @@ const fresh: Partial<Status> = {
 const deploying = (): Status => {
   const [old, next] = [
     draining('2'),
-    active('3', { SwitchedAt: ago(12), StartedAt: ago(40), Requests: 3_120, Latency: latency(8, 3_120) }),
+    active('3', {
+      SwitchedAt: ago(12),
+      StartedAt: ago(40),
+      Requests: 3_120,
+      StatusCodes: { 200: 3_120 },
+      Latency: latency(8, 3_120),
+    }),
   ];
   const mark = {
     At: ago(12),
@@ -284,7 +291,7 @@ export const PAGES: Record<string, () => PageModel> = {
   'no deployment yet': () =>
     model({ status: status({ ...fresh, Active: null, Containers: [], History: [] }), journal: [] }),
   'no traffic at all': () => {
-    const one = active('3', { Requests: 0, InFlight: 0, Upgraded: 0, Latency: NO_LATENCY });
+    const one = active('3', { Requests: 0, InFlight: 0, Upgraded: 0, StatusCodes: {}, Latency: NO_LATENCY });
     return model({ status: status({ ...fresh, Active: one, Containers: [one] }) });
   },
   'manager just restarted': () => model({ status: status({ Recent: hour(0, 14) }) }),

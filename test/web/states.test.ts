@@ -194,7 +194,7 @@ test('the health of the container in service is told by what it answers', () => 
     told({ StatusCodes: { 200: 990, 502: 10 } }),
     /Health running; its check passed, 1\.0 % of 1 000 answers 5xx/,
   );
-  assert.match(told({ StatusCodes: {} }), /Health running; its check passed, no requests yet/);
+  assert.match(told({ StatusCodes: {} }), /Health running; its check passed, no answers yet/);
   assert.match(told({ State: 'failed', Failure: 'exited with status 1' }), /Health failed/);
 });
 
