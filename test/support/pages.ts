@@ -136,6 +136,8 @@ export function status(more: Partial<Status> = {}): Status {
     Deaths: { Workers: 1, Managers: 0 },
     Buffers: { MemoryBytes: 1_482_112, SpoolBytes: 38_221_004, SpoolFiles: 3 },
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
+    DeployLock: null,
+    Starting: false,
     Peers: [self()],
     Certificates: [],
     History: [
