@@ -11,6 +11,9 @@ const NAMED = 3;
 /** So many kinds of fallbacks are shown, the most frequent ones. */
 const FALLBACKS = 12;
 
+/** So many are in the table: first this one, then those that there is something to say of. */
+const MOST_ROWS = 40;
+
 /** How a machine is shown: never by its colour alone. */
 interface Look {
   sign: string;
@@ -23,9 +26,9 @@ const LOOKS: Record<string, Look> = {
   ready: { sign: '●', word: 'ready', look: 'active' },
   deploying: { sign: '…', word: 'deploying', look: 'draining' },
   draining: { sign: '◐', word: 'draining', look: 'draining' },
-  docker_down: { sign: '✕', word: 'container engine down', look: 'low' },
-  no_active_container: { sign: '✕', word: 'no container in service', look: 'failed' },
-  no_workers: { sign: '✕', word: 'no worker serves', look: 'failed' },
+  docker_down: { sign: '✕', word: 'engine down', look: 'low' },
+  no_active_container: { sign: '✕', word: 'not serving', look: 'failed' },
+  no_workers: { sign: '✕', word: 'no workers', look: 'failed' },
   stopping: { sign: '◌', word: 'stopping', look: 'draining' },
 };
 
@@ -43,14 +46,23 @@ function linkTo({ Api, Name, Self }: PeerStatus, own: PeerStatus | undefined): s
 /** The part of the page with all machines that share the store. */
 export function machinesSection({ Peers, FleetState, Totals }: Status, now: number): Html {
   const own = Peers.find(({ Self }) => Self);
-  const rows = Peers.map((peer) => ({
+  const shown =
+    Peers.length > MOST_ROWS ? Peers.toSorted((a, b) => weightOf(b) - weightOf(a)).slice(0, MOST_ROWS) : Peers;
+  const rows = shown.map((peer) => ({
     peer,
     look: lookOf(peer),
     link: linkTo(peer, own),
     heard: peer.SeenAt === null ? null : format.age(now - Date.parse(peer.SeenAt)),
   }));
   const fallbacks = Totals.Fallbacks.toSorted((a, b) => b.Count - a.Count).slice(0, FALLBACKS);
-  return render('machines', { f: format, rows, fallbacks, problem: FleetState === 'Ok' ? null : FleetState });
+  const problem = FleetState === 'Ok' ? null : FleetState;
+  return render('machines', { f: format, rows, all: Peers.length, fallbacks, problem });
+}
+
+function weightOf(peer: PeerStatus): number {
+  if (peer.Self) return 2;
+  const asPeer = peer.Fallback === null || peer.Fallback.State === 'healthy';
+  return peer.Stale || peer.Differs || peer.State !== 'ready' || !asPeer ? 1 : 0;
 }
 
 function lookOf({ Stale, State }: PeerStatus): Look {
@@ -76,7 +88,7 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
   );
   say(
     Peers.filter(({ Differs, Stale }) => Differs && !Stale),
-    'in service there is another config than the store names.',
+    'another config is in service than the store names.',
   );
   say(
     alive.filter(({ Fallback }) => Fallback !== null && Fallback.State !== 'healthy'),

@@ -138,6 +138,8 @@ export function status(more: Partial<Status> = {}): Status {
     Deaths: { Workers: 1, Managers: 0 },
     Buffers: { MemoryBytes: 1_482_112, SpoolBytes: 38_221_004, SpoolFiles: 3 },
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
+    DeployLock: null,
+    Starting: false,
     Peers: [self()],
     Certificates: [],
     History: [
@@ -291,6 +293,15 @@ const failedContainer = active('3', { State: 'failed', Failure: 'exited with sta
 
 const longRevision = 'release-2026.03.14_feature-checkout-rework.with-everything-60';
 
+const served = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: ago(5_300) };
+
+const tenPeers = Array.from({ length: 10 }, (_, at) => {
+  const Differs = at < 7;
+  const Active = Differs ? { Hash: hashOf('2'), Revision: `${longRevision}-2`, SwitchedAt: null } : served;
+  const counts = { InFlight: 48_211, Requests: 98_765_432_101, ErrorsLastMinute: 12_002 };
+  return machine(`web-${at + 2}.checkout.eu-central`, { Active, Differs, ...counts });
+});
+
 /** Every state of the page that was thought of, by name. */
 export const PAGES: Record<string, () => PageModel> = {
   calm: () => model(),
@@ -408,6 +419,11 @@ export const PAGES: Record<string, () => PageModel> = {
         ],
       }),
     }),
+  'ten peers': () => {
+    const one = active('3', { Revision: longRevision });
+    const Peers = [self({ Active: served }), ...tenPeers];
+    return model({ status: status({ Active: one, Containers: [one], Peers }) });
+  },
   enormous: () => {
     const one = active('3', { Revision: longRevision, InFlight: 48_211, Upgraded: 12_004, Requests: 98_765_432_101 });
     const codes = Object.fromEntries(
@@ -427,17 +443,6 @@ export const PAGES: Record<string, () => PageModel> = {
       DaysLeft: 6,
       Problem: null,
     };
-    const peers = Array.from({ length: 10 }, (_, at) => {
-      const Active = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: null };
-      const Name = `web-${at + 2}.checkout.eu-central.shop.example.com`;
-      return machine(Name, {
-        Active,
-        InFlight: 48_211,
-        Requests: 98_765_432_101,
-        ErrorsLastMinute: 12_002,
-        Differs: at < 7,
-      });
-    });
     return model({
       status: status({
         Active: one,
@@ -458,7 +463,7 @@ export const PAGES: Record<string, () => PageModel> = {
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
         ] as unknown as Status['Certificates'],
-        Peers: [self(), ...peers],
+        Peers: [self({ Active: served }), ...tenPeers],
         History: Array.from({ length: 10 }, (_, at) => ({
           Revision: `${longRevision}-${at}`,
           DeployedAt: ago(86_400 * (10 - at)),

@@ -53,7 +53,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [
       /web-3: not heard of any more/,
       /web-4: clients there get 503/,
-      /web-2: in service there is another config/,
+      /web-2: another config is in service/,
       /Machines may not see one another as they are\. The store .* no answer in time/,
     ],
   ],
@@ -63,8 +63,8 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [
       /web-2 v2 ≠ differs … deploying 9 s ago/,
       /web-3 v2 ≠ differs \? silent, was ready 1 h 6 min ago/,
-      /web-4 – ✕ no container in service 4 s ago 0 12 302 /,
-      /web-5 v3 ✕ container engine down/,
+      /web-4 – ✕ not serving 4 s ago 0 12 302 /,
+      /web-5 v3 ✕ engine down/,
       /10\.0\.0\.7 – \? unknown never – – –/,
       /it serves another config than current\.json/,
     ],
@@ -123,11 +123,11 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [/◐ draining/, /○ ready/, /✕ failed exited with status 1/, /… starting/, /Stop old containers/],
   ],
   ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/]],
-  ['enormous', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
+  ['ten peers', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
   [
-    'enormous',
+    'ten peers',
     'summary',
-    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: in service there is/],
+    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: another config is in/],
   ],
   ['enormous', 'summary', [/Trouble The certificate of old\.example\.com has expired/, /expires in 6 days/]],
   ['enormous', 'history', [/with-everything-60-9.*with-everything-60-0/]],
@@ -245,6 +245,18 @@ test('a link leads to the pages of other machines, but not to what only they can
   assert.match(renderSections(model({ status: two })).machines.text, /href="http:\/\/127\.0\.0\.1:8002"/);
 });
 
+test('of very many machines those are shown that there is something to say of', () => {
+  const many = Array.from({ length: 200 }, (_, at) => machine(`web-${at + 2}`));
+  const bad = { Stale: true, State: 'ready' };
+  const Peers = [...many.slice(0, 100), machine('silent', bad), machine('web-1', { Self: true }), ...many.slice(100)];
+  const { machines } = renderSections(model({ status: status({ Peers }) }));
+  assert.match(
+    textOf(machines.text),
+    /202 machines share this store; 162 more are not shown .*web-1 this one .*silent v3/,
+  );
+  assert.equal(machines.text.split('<tr data-key').length - 1, 40);
+});
+
 test('the text for curl has a line for each machine, if there are several', () => {
   const several = PAGES['machines that differ, are silent, and do not serve']?.().status ?? assert.fail();
   const lines = (of: Status) =>
@@ -256,7 +268,7 @@ test('the text for curl has a line for each machine, if there are several', () =
     'machine web-1 (this one): v3, ready, 7 in flight',
     'machine web-2 at http://web-2.example.com:8001: v2 (differs), deploying, 7 in flight',
     'machine web-3 at http://web-3.example.com:8001: v2 (differs), silent, was ready, last heard of 1 h 6 min ago, 3 in flight',
-    'machine web-4 at http://web-4.example.com:8001: nothing in service, no container in service, 0 in flight',
+    'machine web-4 at http://web-4.example.com:8001: nothing in service, not serving, 0 in flight',
   ]);
   assert.deepEqual(lines(status()), []);
 });
