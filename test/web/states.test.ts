@@ -290,3 +290,35 @@ test('the histogram draws as many bars as there are buckets, for each of those c
     ['h2', 10],
   ]);
 });
+
+test('a class of answers is drawn only where there are such answers', () => {
+  const outline = (page: string, look: string) => {
+    const { traffic } = renderSections(PAGES[page]?.() ?? model());
+    return new RegExp(`id="chart-requests".*?fill="url\\(#${look}\\)" d="([^"]+)"`, 's').exec(traffic.text)?.[1];
+  };
+  // Many in the last 70 s of the hour, next to none before: from the axis up at its end.
+  assert.match(outline('failed container', 'c5') ?? '', /h\d\dv-\d\d(?:h1v-?\d+){1,2}h1V132z$/);
+  assert.ok(Number(outline('failed container', 'c5')?.length) < 60);
+  assert.equal(outline('no traffic at all', 'c2'), undefined);
+});
+
+test('a line is drawn from step to step, and has a gap where nothing is known', () => {
+  const recent = status().Recent;
+  const known = (from: number, to: number) => recent.slice(from, to);
+  const Recent = [...known(0, 90), ...known(180, 183), ...known(240, 360)];
+  const { latency: markup } = renderSections(model({ status: status({ Recent }) }));
+  const [, d = ''] = /class="line p50"[^>]* d="([^"]+)"/.exec(markup.text) ?? [];
+  const widths = d
+    .split('M')
+    .slice(1)
+    .map((run) => {
+      const pieces = /l([^h]*)h/.exec(run)?.[1]?.match(/-?\d+/g) ?? [];
+      return pieces.reduce((sum, wide, at) => sum + (at % 2 === 0 ? Number(wide) : 0), 1);
+    });
+  const steps = new Set(Recent.map(({ At }) => Math.floor((Date.parse(At) - 1) / 30_000)));
+  assert.equal(widths.length, 3);
+  assert.equal(
+    widths.reduce((sum, wide) => sum + wide, 0),
+    steps.size,
+  );
+});
