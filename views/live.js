@@ -25,7 +25,7 @@ function localize(root) {
   for (const time of root.querySelectorAll('time')) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
-    time.textContent = formats[time.dataset.form].format(at);
+    time.textContent = formats[time.dataset.form ?? 'day'].format(at);
     time.title = `${exact.format(at)} · ${time.dateTime}`;
   }
   for (const text of root.querySelectorAll('text[data-time]')) {

@@ -239,18 +239,11 @@ function percentOf(step: number): string {
 export function legend(series: { name: string; look: string }[], kind: 'stack' | 'lines' = 'stack'): Html {
   const swatch = (look: string) =>
     kind === 'stack'
-      ? html`<svg
-          class="swatch"
-          width="16"
-          height="11"
-          viewBox="0 0 3 11"
-          preserveAspectRatio="none"
-          aria-hidden="true"
-        >
+      ? html`<svg class="swatch" viewBox="0 0 3 11" preserveAspectRatio="none" aria-hidden="true">
           <rect width="3" height="11" fill="url(#${look})" />
         </svg>`
-      : html`<svg class="swatch" width="22" height="10" aria-hidden="true">
-          <path class="line ${look}" d="M0 5H22" />
+      : html`<svg class="swatch" aria-hidden="true">
+          <path class="line ${look}" d="M0 5H16" />
         </svg>`;
   return html`<ul class="legend">
     ${series.map(({ name, look }) => html`<li>${swatch(look)} ${name}</li>`)}
