@@ -1,6 +1,6 @@
 import type { JournalEntry } from '../../src/manager/journal.ts';
 import type { LatencySummary } from '../../src/manager/latency.ts';
-import type { PeerStatus } from '../../src/manager/peers.ts';
+import type { PeerFallback, PeerStatus } from '../../src/manager/peers.ts';
 import type { ContainerStatus, Status } from '../../src/manager/status.ts';
 import { WunderproxyError } from '../../src/errors.ts';
 import type { PageModel } from '../../src/web/model.ts';
@@ -170,6 +170,12 @@ export function machine(Name: string, more: Partial<PeerStatus> = {}): PeerStatu
 }
 
 const older = { Active: { Hash: hashOf('2'), Revision: 'v2', SwitchedAt: ago(86_400) }, Differs: true };
+
+/** How a machine that requests fall back to does. */
+const fallback = (name: string, more: Partial<PeerFallback> = {}): Pick<PeerStatus, 'Fallback'> => {
+  const Url = `http://${name}.example.com`;
+  return { Fallback: { Url, State: 'healthy', InFlight: 2, Requests: 340, Failures: 0, LastError: null, ...more } };
+};
 
 /** The machine that the pages are of. */
 const self = (more: Partial<PeerStatus> = {}) => machine('web-1', { Self: true, SeenAt: ago(0), ...more });
@@ -348,6 +354,32 @@ export const PAGES: Record<string, () => PageModel> = {
     return model({ status: status({ Active: one, Containers: [one, ...others] }) });
   },
   'three machines': () => model({ status: status({ Peers: [self(), machine('web-2'), machine('web-3')] }) }),
+  'thirty machines': () => {
+    const others = Array.from({ length: 29 }, (_, at) => machine(`web-${at + 2}`));
+    const [first, second, third, ...fine] = others as [PeerStatus, PeerStatus, PeerStatus];
+    const behind = { ...first, ...older };
+    const silent = { ...second, Stale: true, SeenAt: ago(900) };
+    return model({
+      status: status({ Peers: [self(), behind, silent, { ...third, ErrorsLastMinute: 31 }, ...fine] }),
+    });
+  },
+  'a peer is out': () =>
+    model({
+      status: status({
+        Peers: [
+          self(),
+          machine('web-2', fallback('web-2', { Failures: 1 })),
+          machine('web-3', fallback('web-3', { State: 'open', Failures: 1_284, LastError: 'connection refused' })),
+          machine('web-4', fallback('web-4', { State: 'half-open', Failures: 12, LastError: 'no answer in time' })),
+          machine('web-5'),
+          machine('10.0.0.9:8080', {
+            ...{ Machine: null, Api: null, Active: null, State: 'unknown', SeenAt: null },
+            ...{ InFlight: null, Requests: null, ErrorsLastMinute: null },
+            ...fallback('web-9', { State: 'unhealthy', Requests: 0, LastError: 'connection refused' }),
+          }),
+        ],
+      }),
+    }),
   'machines that differ, are silent, and do not serve': () =>
     model({
       status: status({

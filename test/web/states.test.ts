@@ -59,6 +59,37 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
       /it serves another config than current\.json/,
     ],
   ],
+  [
+    'a peer is out',
+    'summary',
+    [
+      /web-3, 10\.0\.0\.9:8080: requests do not fall back there \(connection refused\)\./,
+      /web-4: requests do not fall back there \(no answer in time\)\./,
+    ],
+  ],
+  [
+    'a peer is out',
+    'machines',
+    [
+      /5 machines share this store; 1 peer known by address only Machine In service State Fallback Heard of/,
+      /web-1 this one v3 ● ready – now/,
+      /web-2 v3 ● ready ✓ healthy 1 failed 4 s ago/,
+      /web-3 v3 ● ready ✕ open 1 284 failed 4 s ago/,
+      /web-4 v3 ● ready ◐ half-open 12 failed 4 s ago/,
+      /web-5 v3 ● ready – 4 s ago/,
+      /10\.0\.0\.9:8080 – \? unknown ✕ unhealthy never/,
+      /requests do not fall back; half-open: one is tried/,
+    ],
+  ],
+  [
+    'thirty machines',
+    'machines',
+    [
+      /30 machines share this store/,
+      /web-2 v2 ≠ differs ● ready 4 s ago .* web-3 v3 \? silent, was ready 15 min ago .* web-4 v3 ● ready 4 s ago 7 31 /,
+      /● 26 more are ready , serve the same as this one, and had no 5xx in the last minute; 182 in flight: web-5 , web-6 , .* , web-30 /,
+    ],
+  ],
   ['no deployment yet', 'summary', [/Attention Nothing is in service yet/]],
   ['no deployment yet', 'containers', [/API=http:\/\/127\.0\.0\.1:8001 .*curl -d \$HASH \$API\/launch/]],
   ['no deployment yet', 'history', [/No deployment yet/]],
@@ -235,6 +266,45 @@ test('a link leads to the pages of other machines, but not to what only they can
   assert.match(renderSections(model({ status: two })).machines.text, /href="http:\/\/127\.0\.0\.1:8002"/);
 });
 
+test('a machine of which nothing is to be pointed out has a row of its own only among few', () => {
+  const machines = (count: number, more: Parameters<typeof machine>[1] = {}) => {
+    const others = Array.from({ length: count - 2 }, (_, at) => machine(`web-${at + 2}`));
+    const Peers = [machine('web-1', { Self: true }), machine('web-0', more), ...others];
+    return renderSections(model({ status: status({ Peers }) })).machines.text;
+  };
+  const rows = (markup: string) => Array.from(markup.matchAll(/<tr /g)).length;
+  assert.equal(rows(machines(8)), 8);
+  assert.doesNotMatch(textOf(machines(8)), /more are ready/);
+  assert.equal(rows(machines(9)), 1);
+  assert.match(textOf(machines(9)), /9 machines share this store .* web-1 this one .*● 8 more are ready /);
+  const Fallback = { Url: '', State: 'healthy', InFlight: 0, Requests: 9, Failures: 9, LastError: 'broken' } as const;
+  assert.equal(rows(machines(9, { Fallback })), 1);
+  for (const more of [
+    { Stale: true },
+    { Differs: true },
+    { State: 'docker_down' },
+    { ErrorsLastMinute: 1 },
+    { ErrorsLastMinute: null },
+    { Active: { Hash: '4'.repeat(32), Revision: 'v3', SwitchedAt: null } },
+    { Fallback: { ...Fallback, State: 'half-open' } },
+  ] as const) {
+    assert.equal(rows(machines(9, more)), 2, JSON.stringify(more));
+  }
+});
+
+test('a peer that is out is not told twice: a machine that is silent, or serves nothing, says why', () => {
+  const Fallback = { Url: '', State: 'open', InFlight: 0, Requests: 9, Failures: 9, LastError: null } as const;
+  const summary = (more: Parameters<typeof machine>[1]) => {
+    const Peers = [machine('web-1', { Self: true }), machine('web-2', { Fallback, ...more })];
+    return textOf(renderSections(model({ status: status({ Peers }) })).summary.text);
+  };
+  assert.match(summary({}), /web-2: requests do not fall back there\./);
+  for (const more of [{ Stale: true }, { State: 'no_active_container' }, { State: 'no_workers' }]) {
+    assert.match(summary(more), /Attention web-2: (?!requests)/);
+    assert.doesNotMatch(summary(more), /fall back/);
+  }
+});
+
 test('the text for curl has a line for each machine, if there are several', () => {
   const several = PAGES['machines that differ, are silent, and do not serve']?.().status ?? assert.fail();
   const lines = (of: Status) =>
@@ -249,6 +319,10 @@ test('the text for curl has a line for each machine, if there are several', () =
     'machine web-4 at http://web-4.example.com:8001: nothing in service, no container in service, 0 in flight',
   ]);
   assert.deepEqual(lines(status()), []);
+  assert.deepEqual(lines(PAGES['a peer is out']?.().status ?? assert.fail()).slice(1, 3), [
+    'machine web-2 at http://web-2.example.com:8001: v3, ready, 7 in flight',
+    'machine web-3 at http://web-3.example.com:8001: v3, ready, 7 in flight, no fallback to it (open)',
+  ]);
 });
 
 test('what happens is told in the order of its weight', () => {
