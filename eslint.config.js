@@ -38,6 +38,10 @@ export default tseslint.config(
     files: ['src/manager/**'],
     rules: stayOut(['**/proxy/**', '**/web/**'], 'the manager knows nothing of the data plane or of pages'),
   },
+  {
+    files: ['src/client/**'],
+    rules: stayOut(['**/proxy/**', '**/manager/**', '**/web/**'], 'the client knows managers by their API alone'),
+  },
   { files: ['src/web/**'], rules: stayOut(['**/proxy/**'], 'pages are made from what the manager knows') },
   {
     files: ['test/**', 'bench/**', 'examples/**'],

@@ -55,6 +55,8 @@ const SHORTEST_HEARTBEAT = 1_000;
 const LONGEST_HEARTBEAT = 300_000;
 
 const EPILOGUE = `
+Commands for a wunderproxy that runs, each with its own --help: deploy, status, history, rollback, logs.
+
 Every option can also be given as WUNDERPROXY_<NAME_IN_CAPS> in the environment (--drain-timeout is
 WUNDERPROXY_DRAIN_TIMEOUT); a flag wins. Durations: 500ms 30s 5m 2h 180d. Sizes: 512KiB 100MiB 1GiB.`;
 

@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { constants } from 'node:os';
 import { deathSignalPrefix, findCommand } from './engine-command.ts';
 import { LogTail } from './log-tail.ts';
-import type { EngineProcess } from './messages.ts';
+import type { EngineLines, EngineProcess } from './messages.ts';
 
 /** Lines of output that are kept of each child. */
 const KEPT_LINES = 200;
@@ -88,6 +88,14 @@ export class ChildProcesses {
 
   logs(id: string, lines: number): string[] {
     return this.#children.get(id)?.output.last(lines) ?? [];
+  }
+
+  /** What it has written since so many lines had ended; null: the last `lines` of them. Null when it is gone. */
+  linesSince(id: string, ended: number | null, lines: number): EngineLines | null {
+    const child = this.#children.get(id);
+    if (!child) return null;
+    const { output, info } = child;
+    return { lines: output.since(ended ?? output.ended - lines), ended: output.ended, running: info.running };
   }
 
   /** SIGTERM to all of its group, SIGKILL after `timeoutMs`. Resolves when it has exited. */

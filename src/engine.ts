@@ -39,6 +39,8 @@ async function answer(message: ToEngine): Promise<unknown> {
       return null;
     case 'logs':
       return children.logs(message.id, message.lines);
+    case 'lines-since':
+      return children.linesSince(message.id, message.ended, message.lines);
     case 'stop':
       await children.stop(message.id, message.timeoutMs);
       return null;

@@ -49,6 +49,11 @@ const CATALOGUE = {
     message: 'The body is to be the hash of a launch config: 32 (MD5) or 64 (SHA-256) hex digits.',
     retryable: false,
   },
+  bad_parameters: {
+    status: 400,
+    message: 'The call lacks a parameter, or has one that is not understood.',
+    retryable: false,
+  },
   unauthorized: { status: 401, message: 'This needs the token: Authorization: Bearer <token>.', retryable: false },
   forbidden: {
     status: 403,
@@ -61,11 +66,13 @@ const CATALOGUE = {
     message: 'There is no launch config with this hash in the store.',
     retryable: false,
   },
+  no_such_container: { status: 404, message: 'There is no container with this hash.', retryable: false },
   api_method_not_allowed: { status: 405, message: 'This address does not take this method.', retryable: false },
   not_launched: { status: 409, message: 'No container with this hash is ready: launch it first.', retryable: false },
   empty_history: { status: 409, message: 'There is no earlier deployment to roll back to.', retryable: false },
   not_in_history: { status: 409, message: 'There is no deployment with this hash in the history.', retryable: false },
-  request_too_large: { status: 413, message: 'The body is too large for a hash.', retryable: false },
+  deploy_locked: { status: 409, message: 'Somebody else is deploying.', retryable: true },
+  request_too_large: { status: 413, message: 'The body is too large for this call.', retryable: false },
   too_many_attempts: {
     status: 429,
     message: 'Too many wrong tokens came from this address: wait a little.',

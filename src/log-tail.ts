@@ -18,25 +18,50 @@ const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
 export class LogTail {
   readonly #limit: number;
   readonly #lines: string[] = [];
-  readonly #open = { stdout: new OpenLine(), stderr: new OpenLine() };
+  readonly #output = new OutputLines();
+  #ended = 0;
 
   constructor(limit: number) {
     this.#limit = limit;
   }
 
+  /** How many lines have ended so far, those that are no longer kept included. */
+  get ended(): number {
+    return this.#ended;
+  }
+
   write(source: 'stdout' | 'stderr', chunk: Buffer): void {
-    for (const line of this.#open[source].write(chunk)) this.#keep(line);
+    for (const line of this.#output.write(source, chunk)) {
+      this.#ended += 1;
+      this.#lines.push(line);
+      if (this.#lines.length > this.#limit) this.#lines.shift();
+    }
   }
 
   /** The last `count` lines; a line that has not ended yet is one too. */
   last(count: number): string[] {
-    const open = [this.#open.stdout.text, this.#open.stderr.text].map(printable).filter((text) => text !== '');
-    return count > 0 ? [...this.#lines, ...open].slice(-count) : [];
+    return count > 0 ? [...this.#lines, ...this.#output.open()].slice(-count) : [];
   }
 
-  #keep(line: string): void {
-    this.#lines.push(printable(line));
-    if (this.#lines.length > this.#limit) this.#lines.shift();
+  /** Those that have ended since so many had, as far as they are kept. */
+  since(ended: number): string[] {
+    const count = this.#ended - ended;
+    return count > 0 ? this.#lines.slice(-count) : [];
+  }
+}
+
+/** Makes lines of a container's stdout and stderr, safe to print. */
+export class OutputLines {
+  readonly #open = { stdout: new OpenLine(), stderr: new OpenLine() };
+
+  /** The lines that end with this chunk. */
+  write(source: 'stdout' | 'stderr', chunk: Buffer): string[] {
+    return this.#open[source].write(chunk).map(printable);
+  }
+
+  /** Those that have begun and not ended. */
+  open(): string[] {
+    return [this.#open.stdout.text, this.#open.stderr.text].map(printable).filter((text) => text !== '');
   }
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { type CommandName, isClientCommand } from './client/command-line.ts';
 import { CertificateError } from './certificates.ts';
 import { parseCommandLine, UsageError } from './config.ts';
 import { messageOf } from './errors.ts';
@@ -15,6 +16,23 @@ const FORESEEN = [UsageError, PreflightError, CertificateError, ListenError];
 
 function isForeseen(error: unknown): error is Error {
   return FORESEEN.some((kind) => error instanceof kind);
+}
+
+/** A command of the client: its failures are one line on stderr and an exit status as well. */
+async function runClientCommand(command: CommandName, argv: string[]): Promise<void> {
+  const [{ clientMain }, { CommandFailure }] = await Promise.all([
+    import('./client/main.ts'),
+    import('./client/exit-codes.ts'),
+  ]);
+  try {
+    process.exitCode = await clientMain(command, argv);
+  } catch (error) {
+    const known = error instanceof CommandFailure || error instanceof UsageError;
+    if (error instanceof UsageError && error.exitCode === 0) return;
+    const hint = error instanceof UsageError ? ` (wunderproxy ${command} --help)` : '';
+    process.stderr.write(`wunderproxy ${command}: ${messageOf(error)}${hint}\n`);
+    process.exitCode = known ? error.exitCode : 1;
+  }
 }
 
 /** Starts the program; whatever keeps it from starting is one line on stderr and an exit status (2: usage, 1: else). */
@@ -34,4 +52,6 @@ async function main(): Promise<void> {
 
 // `wunderproxy --help | head` is no reason for a stack.
 process.stdout.on('error', () => {});
-await main();
+const [command, ...rest] = process.argv.slice(2);
+if (isClientCommand(command)) await runClientCommand(command, rest);
+else await main();

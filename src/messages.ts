@@ -371,9 +371,18 @@ export type ToEngine = { type: 'call'; call: number } & (
   | { method: 'start'; id: string }
   | { method: 'mark'; id: string; mark: EngineProcess['mark'] }
   | { method: 'logs'; id: string; lines: number }
+  /** What it has written since so many lines had ended; null: the last `lines`. Answered with EngineLines or null. */
+  | { method: 'lines-since'; id: string; ended: number | null; lines: number }
   | { method: 'stop'; id: string; timeoutMs: number }
   | { method: 'remove'; id: string }
 );
+
+/** Lines that a child has written, and how many have ended so far. */
+export interface EngineLines {
+  lines: string[];
+  ended: number;
+  running: boolean;
+}
 
 /** From the engine. */
 export type FromEngine =

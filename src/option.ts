@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { parseList } from './units.ts';
 
 /** A command line that can't be carried out: one line for stderr and the exit status. Status 0: help or version. */
 export class UsageError extends Error {
@@ -37,6 +38,18 @@ export function option<T>(
   if (parse) made.argParser(by(parse));
   if (fallback !== undefined) made.default(fallback, shown);
   return made;
+}
+
+/** An option of several values: given again and again, or separated by commas, which is the only way in a variable. */
+export function repeatable(
+  flags: string,
+  description: string,
+  check: (text: string) => string = (text) => text,
+): Option {
+  return option(flags, description).argParser((text: string, before: string[] | undefined) => [
+    ...(before ?? []),
+    ...parseList(text).map(by(check)),
+  ]);
 }
 
 /** Commander takes a switch's variable for on whatever it holds. Throws UsageError. */

@@ -1,6 +1,6 @@
 import type { Option } from 'commander';
 import type { AcmeConfig } from './acme-options.ts';
-import { option, UsageError } from './option.ts';
+import { option, repeatable, UsageError } from './option.ts';
 import { parseDuration, parseList } from './units.ts';
 
 /** What the command line says about TLS. */
@@ -28,14 +28,6 @@ export function tlsOptions(): Option[] {
     option('--hsts <dur[,...]>', 'send Strict-Transport-Security; includeSubDomains and preload may follow', parseHsts),
     option('--plain-path <path,...>', 'paths served over plain HTTP too, where all else is sent to https', parsePaths),
   ];
-}
-
-/** Files may also be separated by commas, which is the only way in a variable. */
-function repeatable(flags: string, description: string): Option {
-  return option(flags, description).argParser((text: string, before: string[] | undefined) => [
-    ...(before ?? []),
-    ...parseList(text),
-  ]);
 }
 
 /** RFC 6797 section 6.1; `preload` is what browsers' lists ask for. */

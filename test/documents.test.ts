@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
+import { clientOptions } from '../src/client/command-line.ts';
+import { EXIT } from '../src/client/exit-codes.ts';
 import { options } from '../src/config.ts';
 import { ERROR_CODES } from '../src/errors.ts';
 
@@ -18,8 +20,22 @@ test('README has every option of the program in its table, and no other', () => 
   assert.deepEqual([...told].toSorted(), [...known].toSorted());
 });
 
+test("README has every option of the client's commands in its table, in their order, and every exit status", () => {
+  const table = readme.slice(readme.indexOf('| option of commands |'), readme.indexOf('Each is `WUNDERPROXY_'));
+  const told = Array.from(table.matchAll(/^\| (?:`-f`, )?`(--[a-z-]+)/gm), ([, name]) => name);
+  assert.deepEqual(
+    told,
+    clientOptions().map((option) => option.long),
+  );
+  const statuses = readme.slice(readme.indexOf('| exit status |'), readme.indexOf('**One deploy at a time.**'));
+  assert.deepEqual(
+    Array.from(statuses.matchAll(/^\| (\d) /gm), ([, status]) => Number(status)),
+    Object.values(EXIT),
+  );
+});
+
 test('README gives the defaults that the program has', () => {
-  for (const option of options()) {
+  for (const option of [...options(), ...clientOptions()]) {
     const shown = option.defaultValueDescription ?? option.defaultValue;
     if (typeof shown !== 'string' && typeof shown !== 'number') continue;
     const row = readme.split('\n').find((line) => line.startsWith('| ') && line.includes(`\`${option.long}`));

@@ -44,6 +44,12 @@ const PARTS: Record<string, Part> = {
     givenBy: 'TEST_CURL',
     load: async () => (await import('./support/curl-service.ts')).curlService,
   },
+  'pseudo terminals': {
+    usedThrough: ['test/support/pty.ts'],
+    packages: ['bsdutils'],
+    givenBy: 'TEST_PTY',
+    load: async () => (await import('./support/pty.ts')).ptyService,
+  },
   ACME: {
     usedThrough: ['test/support/pebble.ts'],
     packages: ['pebble'],

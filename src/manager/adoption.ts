@@ -39,6 +39,7 @@ export class Adoption {
       try {
         if (!seen) await this.#takeUpContainers();
         seen = true;
+        containers.markComplete();
         await this.#serveCurrent();
         this.#stopSuperseded();
         return;

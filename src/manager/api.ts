@@ -2,19 +2,18 @@ import Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
 import helmet from 'koa-helmet';
 import { describeError, type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
+import { answer, deployedBy, readBody, wantsJson } from './api-body.ts';
 import { guardOrigin, guardToken } from './api-guard.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
+import { addDeployRoutes } from './deploy-api.ts';
 import type { Deployments, Switched } from './deployments.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { LoginFailures } from './login-failures.ts';
 import { Metrics } from './metrics.ts';
 import { CONTENT_TYPE } from './prometheus.ts';
-import { type About, containerStatus, statusOf } from './status.ts';
-
-/** A hash, or JSON with one, is never longer. */
-const LONGEST_BODY = 4_096;
-const LONGEST_NAME = 200;
+import { type About, containerStatus, type Status, statusOf } from './status.ts';
+import { parseList } from '../units.ts';
 
 /** What the API serves. */
 export interface ApiOptions {
@@ -84,15 +83,22 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   });
 
   router.post('/stop-old', async (context) => {
-    const stopped = await deployments.stopOld(deployedBy(context));
+    const body = await readBody(context);
+    const hash = body === '' ? null : parseIdentifier(identifierIn(body));
+    const stopped = await deployments.stopOld(deployedBy(context), hash);
     const ids = stopped.map((container) => container.id);
     const text = ids.length === 0 ? 'no old containers to stop' : `stopped ${ids.map(shortId).join(' ')}`;
     answer(context, text, { Stopped: ids });
   });
 
   router.get('/status', (context) => {
-    context.body = statusOf(control, deployments, about);
+    void control.lock.refresh();
+    const status = statusOf(control, deployments, about);
+    const { keys } = context.query;
+    context.body = keys === undefined ? status : pick(status, parseList(String(keys)));
   });
+
+  addDeployRoutes(router, control);
 
   const metrics = new Metrics(control, about);
   router.get('/metrics', (context) => {
@@ -123,19 +129,12 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   return router;
 }
 
+function pick(status: Status, keys: string[]): Partial<Status> {
+  return Object.fromEntries(Object.entries(status).filter(([key]) => keys.includes(key)));
+}
+
 function portOf(container: Container): number {
   return container.address?.port ?? 0;
-}
-
-/** One line for people and scripts; JSON for those who ask for it. */
-function answer(context: Context, text: string, fields: Record<string, unknown>): void {
-  if (wantsJson(context)) context.body = { Message: text, ...fields };
-  else context.body = `${text}\n`;
-}
-
-/** JSON only for who names it: curl's own Accept is any type. */
-function wantsJson(context: Context): boolean {
-  return /(?:^|[\s,])application\/(?:[\w.+-]+\+)?json\b/i.test(context.get('accept'));
 }
 
 async function readIdentifier(context: Context): Promise<string> {
@@ -151,24 +150,6 @@ function identifierIn(body: string): string {
   } catch {
     return '';
   }
-}
-
-/** The trimmed body. Throws `request_too_large`. */
-export async function readBody(context: Context): Promise<string> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of context.req as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > LONGEST_BODY) throw new WunderproxyError('request_too_large');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8').trim();
-}
-
-/** Who deploys: what the caller says, else where it comes from. */
-export function deployedBy(context: Context): string {
-  const named = context.get('x-deployed-by').trim().slice(0, LONGEST_NAME);
-  return named || (context.req.socket.remoteAddress ?? 'local');
 }
 
 /**

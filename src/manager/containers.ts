@@ -35,9 +35,23 @@ export class Containers {
   /** When containers went, by `performance.now()`. */
   readonly #gone = new Map<string, number>();
   readonly #log: Logger;
+  readonly #complete = Promise.withResolvers<void>();
+  /** Whether what a start found running is among them: until then it is not known what there is. */
+  complete = false;
 
   constructor(log: Logger) {
     this.#log = log;
+  }
+
+  /** All that runs has been added. */
+  markComplete(): void {
+    this.complete = true;
+    this.#complete.resolve();
+  }
+
+  /** Resolves once they are complete. */
+  async whenComplete(): Promise<void> {
+    return this.#complete.promise;
   }
 
   all(): Container[] {

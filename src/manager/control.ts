@@ -1,6 +1,7 @@
 import type { Logger } from '../log.ts';
 import type { Containers } from './containers.ts';
 import type { DeployCounts } from './deploy-counts.ts';
+import type { DeployLock } from './deploy-lock.ts';
 import type { Environment } from './environment.ts';
 import type { Journal } from './journal.ts';
 import type { Recent } from './recent.ts';
@@ -23,6 +24,7 @@ export interface Control {
   traffic: Traffic;
   recent: Recent;
   counts: DeployCounts;
+  lock: DeployLock;
   log: Logger;
   /** Aborts when the manager stops. */
   stopping: AbortSignal;

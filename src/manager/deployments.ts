@@ -4,7 +4,7 @@ import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
-import { probeFor, probeOnce } from './health.ts';
+import { pause, probeFor, probeOnce } from './health.ts';
 import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './history.ts';
 import { Launcher } from './launcher.ts';
 import type { Deploy } from './recent.ts';
@@ -15,6 +15,9 @@ import type { Deploy } from './recent.ts';
  * after the answer.
  */
 const SETTLE = 500;
+
+/** What is asked for right after a start waits so long (ms) until it is known what runs. */
+const START_PATIENCE = 10_000;
 
 /**
  * What operators ask for: launch, switch, roll back, stop old.
@@ -52,10 +55,26 @@ export class Deployments {
     });
   }
 
+  /**
+   * A manager that has just taken the place of another knows of no container yet: it would launch once more what runs
+   * already, and refuse to switch to it. Throws `runtime_unavailable`.
+   */
+  async #whenComplete(): Promise<void> {
+    const { containers, runtime, stopping } = this.#control;
+    if (containers.complete) return;
+    if (runtime.problem === null) await Promise.race([containers.whenComplete(), pause(START_PATIENCE, stopping)]);
+    if (!containers.complete) {
+      throw new WunderproxyError('runtime_unavailable', {
+        message: runtime.problem ?? 'It is not known yet what runs.',
+      });
+    }
+  }
+
   /** A launch that does not get as far as its config has failed, too. */
   async #configOf(hash: string): Promise<StoredConfig> {
     const { counts, environment } = this.#control;
     try {
+      await this.#whenComplete();
       return await environment.launchConfig(hash);
     } catch (error) {
       counts.addFailure('launch', error);
@@ -116,8 +135,9 @@ export class Deployments {
    * Throws `not_launched`, `runtime_unavailable`, `store_unavailable`: then nothing was switched.
    */
   async switchTo(hash: string, by: string): Promise<Switched> {
-    const switched = await this.#counted('switch', async () =>
-      this.#oneByOne(async () => {
+    const switched = await this.#counted('switch', async () => {
+      await this.#whenComplete();
+      return this.#oneByOne(async () => {
         const container = this.#switchable(hash);
         const deployment = {
           Revision: container.revision,
@@ -126,8 +146,8 @@ export class Deployments {
           Hash: hash,
         };
         return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
-      }),
-    );
+      });
+    });
     return this.#settled(switched);
   }
 
@@ -137,6 +157,7 @@ export class Deployments {
    */
   async rollback(hash: string | null, by: string): Promise<Switched> {
     const switched = await this.#counted('rollback', async () => {
+      await this.#whenComplete();
       const history = await this.#control.environment.history();
       const target = rollbackTarget(history, this.#control.containers.active?.hash ?? null, hash).Hash;
       await this.launch(target, by);
@@ -161,11 +182,15 @@ export class Deployments {
     }
   }
 
-  /** Stops and removes every container of the app that is neither in service nor draining nor being launched. */
-  async stopOld(by: string): Promise<Container[]> {
+  /**
+   * Stops and removes every container of the app that is neither in service nor draining nor being launched; with a hash,
+   * only those that have it.
+   */
+  async stopOld(by: string, hash: string | null = null): Promise<Container[]> {
+    await this.#whenComplete();
     return this.#oneByOne(async () => {
       const { containers } = this.#control;
-      const old = containers.all().filter(isOld);
+      const old = containers.all().filter((each) => isOld(each) && (hash === null || each.hash === hash));
       const results = await Promise.allSettled(old.map(async (each) => this.drains.stop(each, by, 'stop-old')));
       const failed = results.find((result) => result.status === 'rejected');
       if (failed) throw failed.reason;

@@ -44,10 +44,15 @@ export async function loadImage(docker: Docker, archive: Readable, abortSignal: 
 }
 
 /**
- * `GET /containers/{id}/logs`: the last `lines` of stdout and stderr. dockerode's own call reads the whole answer, and
+ * `GET /containers/{id}/logs`: the last `lines` of stdout and stderr, with `follow` and all that come. dockerode's own call reads the whole answer, and
  * turns into an object what happens to be JSON.
  */
-export async function openLogs(docker: Docker, id: string, lines: number, abortSignal: AbortSignal): Promise<Readable> {
+export async function openLogs(
+  docker: Docker,
+  id: string,
+  { lines, follow }: { lines: number; follow: boolean },
+  abortSignal: AbortSignal,
+): Promise<Readable> {
   const modem = docker.modem as unknown as { dial: Dial };
   return new Promise<Readable>((resolve, reject) => {
     modem.dial(
@@ -55,7 +60,7 @@ export async function openLogs(docker: Docker, id: string, lines: number, abortS
         path: `/containers/${id}/logs?`,
         method: 'GET',
         isStream: true,
-        options: { stdout: true, stderr: true, tail: lines },
+        options: { stdout: true, stderr: true, tail: lines, follow },
         statusCodes: { 200: true },
         abortSignal,
       },

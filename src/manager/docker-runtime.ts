@@ -3,10 +3,10 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { createContainer, openLogs } from './docker-api.ts';
-import { DockerClient, EngineRefusal } from './docker-client.ts';
+import { DockerClient, EngineRefusal, unlessAborted } from './docker-client.ts';
 import { containerInfo, containerName, createBody, LABELS, launchingName, markOf } from './docker-container.ts';
 import { ImageSource } from './docker-image.ts';
-import { readLogs } from './docker-logs.ts';
+import { followLogs, readLogs } from './docker-logs.ts';
 import { DockerMonitor } from './docker-monitor.ts';
 import { imageReference } from './launch-config.ts';
 import { launchCancelled, launchFailed, unavailable } from './runtime-errors.ts';
@@ -154,11 +154,24 @@ export class DockerRuntime implements ContainerRuntime {
     try {
       return await this.#client.call(LIMITS.logs, async (abortSignal) => {
         const { Tty } = (await container.inspect({ abortSignal })).Config;
-        return readLogs(await openLogs(this.#client.docker, id, lines, abortSignal), Tty, lines);
+        return readLogs(await openLogs(this.#client.docker, id, { lines, follow: false }, abortSignal), Tty, lines);
       });
     } catch (error) {
       this.#log.debug({ err: error, container: id }, 'no logs of the container');
       return [];
+    }
+  }
+
+  async *follow(id: string, lines: number, signal: AbortSignal): AsyncGenerator<string> {
+    const { docker } = this.#client;
+    const found = await this.#read((abortSignal) => docker.getContainer(id).inspect({ abortSignal }));
+    if (found === null) return;
+    try {
+      const stream = await unlessAborted(signal, openLogs(docker, id, { lines, follow: true }, signal));
+      yield* followLogs(stream, found.Config.Tty);
+    } catch (error) {
+      // Broken off by whoever follows, or by an engine that ends: there is no more to come in either case.
+      this.#log.debug({ err: error, container: id }, 'the log of a container is followed no more');
     }
   }
 

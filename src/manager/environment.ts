@@ -71,6 +71,22 @@ export class Environment {
   }
 
   /**
+   * Writes a launch config under the MD5 of its bytes, unless it is there already, and reads it back. What stands there
+   * without having that hash (a copy that was cut short) is replaced.
+   * Throws `invalid_launch_config`, `store_unavailable`; `hash_mismatch` when another config has the same hash.
+   */
+  async storeConfig(bytes: Buffer): Promise<StoredConfig> {
+    const config = parseLaunchConfig(bytes);
+    const hash = createHash('md5').update(bytes).digest('hex');
+    const key = launchConfigKey(hash);
+    const found = await this.#read(key);
+    if (found === null || !matchesHash(found.bytes, hash)) await this.#replace(key, bytes, found?.version ?? null);
+    const stored = await this.#read(key);
+    if (stored?.bytes.equals(bytes)) return { hash, bytes, config };
+    throw new WunderproxyError('hash_mismatch', { message: `${key} in the store is not what was written to it.` });
+  }
+
+  /**
    * The config in service by its bytes, or null when nothing was ever switched to; from the last known good copy when
    * the store can't be had. Throws `store_unavailable` when there is no copy either, `invalid_launch_config`.
    */

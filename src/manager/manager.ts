@@ -14,6 +14,7 @@ import { createApi, type ExtendApi } from './api.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
+import { DeployLock } from './deploy-lock.ts';
 import { Deployments } from './deployments.ts';
 import { Environment } from './environment.ts';
 import { Fleet } from './fleet.ts';
@@ -110,6 +111,7 @@ class Manager {
       traffic: this.#traffic,
       recent: new Recent(start.mark ?? start.startedAt, new RecentFile(copies, log)),
       counts: new DeployCounts(start.deployCounts, (counts) => send({ type: 'deploy-counts', counts })),
+      lock: new DeployLock(store, hostname(), log),
       log,
       stopping: this.#stopping.signal,
     };

@@ -30,8 +30,8 @@ export class Metrics {
       ...containers(this.#shown(totals.targets)),
       ...resources(totals),
       ...this.#deployments(),
-      ...this.#machines(),
       ...this.#certificates(),
+      ...this.#machines(),
       ...this.#processes(totals),
     ]);
   }
@@ -87,23 +87,6 @@ export class Metrics {
     ];
   }
 
-  #machines(): Metric[] {
-    const { fleet } = this.#about;
-    const machines = fleet.peers().filter(({ SeenAt }) => SeenAt !== null);
-    return [
-      gauge('machines', 'Machines that share the store, this one included.', [{ value: machines.length }]),
-      gauge('stale_machines', 'Machines whose heartbeat has not changed for too long.', [
-        { value: machines.filter(({ Stale }) => Stale).length },
-      ]),
-      gauge('differing_machines', 'Machines that serve another config than the store names.', [
-        { value: machines.filter(({ Differs }) => Differs).length },
-      ]),
-      counter('heartbeat_failures_total', "This machine's heartbeats that could not be written to the store.", [
-        { value: fleet.failures },
-      ]),
-    ];
-  }
-
   #certificates(): Metric[] {
     const { counts } = this.#control;
     const infos = bySource(this.#about.certificates());
@@ -126,6 +109,23 @@ export class Metrics {
         'Orders of a certificate by outcome: ok or failed.',
         ordered.map(([outcome, value]) => ({ labels: { outcome }, value })),
       ),
+    ];
+  }
+
+  #machines(): Metric[] {
+    const { fleet } = this.#about;
+    const machines = fleet.peers().filter(({ SeenAt }) => SeenAt !== null);
+    return [
+      gauge('machines', 'Machines that share the store, this one included.', [{ value: machines.length }]),
+      gauge('stale_machines', 'Machines whose heartbeat has not changed for too long.', [
+        { value: machines.filter(({ Stale }) => Stale).length },
+      ]),
+      gauge('differing_machines', 'Machines that serve another config than the store names.', [
+        { value: machines.filter(({ Differs }) => Differs).length },
+      ]),
+      counter('heartbeat_failures_total', "This machine's heartbeats that could not be written to the store.", [
+        { value: fleet.failures },
+      ]),
     ];
   }
 

@@ -1,7 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../errors.ts';
-import type { EngineProcess, FromEngine, ToEngine } from '../messages.ts';
+import type { EngineLines, EngineProcess, FromEngine, ToEngine } from '../messages.ts';
+import { pause } from './health.ts';
 import type { LaunchConfig } from './launch-config.ts';
 import { launchCancelled, launchFailed, unavailable } from './runtime-errors.ts';
 import type { ContainerInfo, ContainerMark, ContainerRuntime, CreateRequest } from './runtime.ts';
@@ -12,6 +13,9 @@ const CALL_LIMIT = 5_000;
 const STOP_MARGIN = 5_000;
 /** How often the engine is looked after, in ms: it may have been replaced, and its children with it. */
 const LOOK_INTERVAL = 1_000;
+
+/** How often the engine is asked for further lines of a log that somebody follows, in ms. */
+const FOLLOW_INTERVAL = 250;
 
 /** A call without its number. Distributes over the union. */
 type Call = ToEngine extends infer M ? (M extends ToEngine ? Omit<M, 'type' | 'call'> : never) : never;
@@ -110,6 +114,18 @@ export class ProcessRuntime implements ContainerRuntime {
       return (await this.#ask({ method: 'logs', id, lines })) as string[];
     } catch {
       return [];
+    }
+  }
+
+  async *follow(id: string, lines: number, signal: AbortSignal): AsyncGenerator<string> {
+    let ended: number | null = null;
+    while (!signal.aborted) {
+      const news = (await this.#ask({ method: 'lines-since', id, ended, lines })) as EngineLines | null;
+      if (news === null) return;
+      yield* news.lines;
+      if (!news.running) return;
+      ended = news.ended;
+      await pause(FOLLOW_INTERVAL, signal);
     }
   }
 

@@ -66,6 +66,11 @@ export interface ContainerRuntime {
   mark(id: string, mark: ContainerMark): Promise<void>;
   /** The last lines of what it wrote to stdout and stderr, oldest first; empty when they can't be had. */
   logs(id: string, lines: number): Promise<string[]>;
+  /**
+   * The last lines that have ended, then each as it ends, until the container has exited or `signal` aborts. Safe to print;
+   * lines may be missing if they are not taken as fast as they come.
+   */
+  follow(id: string, lines: number, signal: AbortSignal): AsyncGenerator<string>;
   /** SIGTERM (or the image's StopSignal), then SIGKILL after `timeoutMs`. Resolves when it has exited. */
   stop(id: string, timeoutMs: number): Promise<void>;
   /** Removes it with its anonymous volumes, running or not. */

@@ -1,6 +1,7 @@
 import type { AcmeStatus } from './acme.ts';
 import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
+import type { LockInfo } from './deploy-lock.ts';
 import type { Deployments } from './deployments.ts';
 import type { Fleet } from './fleet.ts';
 import type { ProbeResult } from './health.ts';
@@ -82,6 +83,8 @@ export interface Status {
   Store: string;
   /** `Ok`, or why the store could not be had when it was last needed. */
   StoreState: string;
+  /** The manager has just started: it is not known yet what runs. */
+  Starting: boolean;
   /** `Ok`, or why machines that share the store may not see one another as they are. */
   FleetState: string;
   /** Null without `--acme-domain`. */
@@ -120,6 +123,8 @@ export interface Status {
   /** How many died and were replaced. */
   Deaths: { Workers: number; Managers: number };
   Workers: { Id: number; Pid: number; State: WorkerInfo['state']; StartedAt: string }[];
+  /** Who deploys by `wunderproxy deploy`, as it was last seen; null: nobody. */
+  DeployLock: LockInfo | null;
   /** All machines that share the store, this one included, by name. */
   Peers: PeerStatus[];
   Certificates: CertificateStatus[];
@@ -164,6 +169,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StartedAt: isoTime(about.startedAt),
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
+    Starting: !containers.complete,
     FleetState: about.fleet.problem ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
@@ -194,6 +200,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Workers: traffic.workers.map(({ id, pid, state, startedAt }) => {
       return { Id: id, Pid: pid, State: state, StartedAt: isoTime(startedAt) };
     }),
+    DeployLock: control.lock.known,
     Peers: about.fleet.peers(),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: deployments.knownHistory,

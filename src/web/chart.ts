@@ -161,7 +161,7 @@ function lines(series: Series[], scale: Scale): Html {
       if ((values[at - 1] ?? null) === null) runs.push({ from: at, ys: [] });
       runs.at(-1)?.ys.push(FULL - scale.y(value));
     });
-    return `<path class="line ${look}" vector-effect="non-scaling-stroke" d="${runs.map(line).join('')}"/>`;
+    return `<path class="line ${look}" d="${runs.map(line).join('')}"/>`;
   });
   return raw(drawn.join(''));
 }
@@ -216,7 +216,7 @@ const APART = 0.2;
 function markLines({ from, to, marks }: Hour): Html | null {
   if (marks.length === 0) return null;
   const path = marks.map(({ at }) => `M${+(((at - from) / (to - from)) * STEPS).toFixed(2)} 0V${FULL}`).join('');
-  return html`<path class="mark" vector-effect="non-scaling-stroke" d="${path}" />`;
+  return html`<path class="mark" d="${path}" />`;
 }
 
 /** The newest mark, and older ones as far as there is room, with their revision. */

@@ -11,6 +11,9 @@ const NAMED = 3;
 /** With more machines than these, those that are fine have no row of their own. */
 const ROWS = 8;
 
+/** So many are in the table, and as many in that line: first this one, then those that there is most to say of. */
+const MOST = 40;
+
 /** How a machine is shown: never by its colour alone. */
 interface Look {
   sign: string;
@@ -23,9 +26,9 @@ const LOOKS: Record<string, Look> = {
   ready: { sign: '●', word: 'ready', look: 'active' },
   deploying: { sign: '…', word: 'deploying', look: 'draining' },
   draining: { sign: '◐', word: 'draining', look: 'draining' },
-  docker_down: { sign: '✕', word: 'container engine down', look: 'low' },
-  no_active_container: { sign: '✕', word: 'no container in service', look: 'failed' },
-  no_workers: { sign: '✕', word: 'no worker serves', look: 'failed' },
+  docker_down: { sign: '✕', word: 'engine down', look: 'low' },
+  no_active_container: { sign: '✕', word: 'not serving', look: 'failed' },
+  no_workers: { sign: '✕', word: 'no workers', look: 'failed' },
   stopping: { sign: '◌', word: 'stopping', look: 'draining' },
 };
 
@@ -61,11 +64,15 @@ export function machinesSection({ Peers, FleetState }: Status, now: number): Htm
     same: !peer.Self && peer.Active?.Hash === own?.Active?.Hash,
   }));
   const fine = all.length > ROWS ? all.filter(({ peer, same }) => same && isFine(peer)) : [];
+  const rest = all.filter((each) => !fine.includes(each));
+  const rows = rest.length > MOST ? rest.toSorted((a, b) => weightOf(b.peer) - weightOf(a.peer)).slice(0, MOST) : rest;
   const sharing = new Set(Peers.flatMap(({ Machine }) => Machine ?? []));
   return render('machines', {
     f: format,
-    rows: all.filter((each) => !fine.includes(each)),
-    fine,
+    rows,
+    hidden: rest.length - rows.length,
+    fine: fine.slice(0, MOST),
+    fineCount: fine.length,
     fineInFlight: fine.reduce((sum, { peer }) => sum + (peer.InFlight ?? 0), 0),
     sharing: sharing.size,
     unknown: Peers.filter(({ Machine }) => Machine === null).length,
@@ -77,6 +84,11 @@ export function machinesSection({ Peers, FleetState }: Status, now: number): Htm
 /** Nothing of it is to be pointed out. */
 function isFine({ State, Stale, Differs, ErrorsLastMinute, Fallback }: PeerStatus): boolean {
   return State === 'ready' && !Stale && !Differs && ErrorsLastMinute === 0 && !isOut(Fallback);
+}
+
+function weightOf(peer: PeerStatus): number {
+  if (peer.Self) return 2;
+  return peer.Stale || peer.Differs || peer.State !== 'ready' ? 1 : 0;
 }
 
 function lookOf({ Stale, State }: PeerStatus): Look {
@@ -102,7 +114,7 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
   );
   say(
     Peers.filter(({ Differs, Stale }) => Differs && !Stale),
-    'in service there is another config than the store names.',
+    'another config is in service than the store names.',
   );
   const out = alive.filter(({ State, Fallback }) => isOut(Fallback) && !OUT_OF_SERVICE.includes(State));
   for (const [error, which] of Map.groupBy(out, ({ Fallback }) => Fallback?.LastError ?? null)) {

@@ -28,7 +28,7 @@ export type SectionName = (typeof SECTIONS)[number];
 export type Sections = Record<SectionName, Html>;
 
 /** Journal entries on the page. */
-const JOURNAL_SHOWN = 15;
+const JOURNAL_SHOWN = 8;
 
 /** Renders all parts of the page. */
 export function renderSections(model: PageModel): Sections {
@@ -67,6 +67,7 @@ export function renderSections(model: PageModel): Sections {
     history: show('history', { history: status.History.toReversed(), activeHash: status.Active?.Hash ?? null }),
     journal: show('journal', {
       problem: model.journalProblem,
+      more: model.journal.length > JOURNAL_SHOWN,
       entries: model.journal
         .slice(-JOURNAL_SHOWN)
         .toReversed()
@@ -115,7 +116,7 @@ function deployedBy({ Active, History }: Status): { by: string; at: string } | n
 function healthOf({ State, StatusCodes }: ContainerStatus): string {
   if (State !== 'active') return State === 'failed' ? 'failed' : `${State}: not healthy yet`;
   const all = countOf(StatusCodes);
-  if (all === 0) return 'running; its check passed, no requests yet';
+  if (all === 0) return 'running; its check passed, no answers yet';
   const failed = countOf(StatusCodes, '5xx');
   return `running; its check passed, ${format.percent(failed / all)} of ${format.plural(all, 'answer')} 5xx`;
 }

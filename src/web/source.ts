@@ -86,6 +86,7 @@ export class PageSource {
     try {
       deployments.knownHistory = await control.environment.history();
       await control.journal.recent();
+      await control.lock.refresh();
       this.#journalProblem = null;
     } catch (error) {
       this.#journalProblem = messageOf(error);

@@ -38,7 +38,8 @@ export function findings(status: Status): Finding[] {
   return all.toSorted((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
 }
 
-function inService({ Active, Containers, Launches }: Status): Finding[] {
+function inService({ Starting, Active, Containers, Launches }: Status): Finding[] {
+  if (Starting) return [{ level: 'busy', text: 'The manager has just started: it is looking at what runs.' }];
   if (Active?.State === 'failed') {
     const why = Active.Failure ? ` (${Active.Failure})` : '';
     return [{ level: 'bad', text: `${Active.Revision}, in service, has failed${why}: clients get 503.` }];
@@ -103,8 +104,9 @@ function certificates(status: Status): Finding[] {
   });
 }
 
-function underWay({ Launches, Containers }: Status): Finding[] {
+function underWay({ Launches, Containers, DeployLock }: Status): Finding[] {
   return [
+    ...(DeployLock ? [{ level: 'busy' as const, text: `${DeployLock.Owner} is at it: ${DeployLock.What}.` }] : []),
     ...Launches.map(({ Revision }): Finding => ({ level: 'busy', text: `${Revision} is being launched.` })),
     ...Containers.filter(({ State }) => State === 'draining').map(({ Revision }): Finding => {
       return { level: 'busy', text: `${Revision} finishes its requests.` };

@@ -194,6 +194,44 @@ export function runtimeContract(name: string, open: () => Promise<RuntimeFixture
       assert.deepEqual(await runtime.logs(id, 2), logs.slice(-2));
     });
 
+    test('a log is followed from its last lines on, as lines end, until the container exits', async () => {
+      const id = await launch();
+      const info = await inspect(id);
+      await get(info, '/log?text=before');
+      await untilLogged(runtime, id, (lines) => lines.includes('before'));
+      const lines = runtime.follow(id, 1_000, new AbortController().signal);
+      const next = async (wanted: string) => {
+        for await (const line of { [Symbol.asyncIterator]: () => ({ next: () => lines.next() }) }) {
+          if (line === wanted) return;
+        }
+        assert.fail(`it ended without ${wanted}`);
+      };
+      await next('before');
+      await get(info, '/log?to=stderr&text=after');
+      await next('after');
+      await get(info, `/log?text=${encodeURIComponent('\u001b[2Jclean')}`);
+      await next('clean');
+      await runtime.stop(id, 10_000);
+      while (!(await lines.next()).done);
+    });
+
+    test('who follows the log of a silent container, or of one that is gone, is not held', async () => {
+      const id = await launch();
+      const given = new AbortController();
+      const lines = runtime.follow(id, 1_000, given.signal);
+      assert.equal((await lines.next()).done, false);
+      const rest = (async () => {
+        while (!(await lines.next()).done);
+      })();
+      given.abort();
+      await rest;
+      await runtime.remove(id);
+      assert.deepEqual(await runtime.follow(id, 10, new AbortController().signal).next(), {
+        done: true,
+        value: undefined,
+      });
+    });
+
     test('an aborted create leaves nothing', async () => {
       const reason = new WunderproxyError('shutting_down');
       await assert.rejects(create(fixture.config(), { signal: AbortSignal.abort(reason) }), reason);

@@ -117,7 +117,9 @@ test('a client that reads slowly but steadily gets everything', async (t) => {
   // Five seconds at the least for the whole, but never still for as long as the limit, also on a busy machine.
   await steadily(20, () => {
     length += (socket.read(Math.min(32 * 1024, socket.readableLength)) as Buffer | null)?.length ?? 0;
-    return length > data.length;
+    if (length > data.length) return true;
+    assert.ok(!socket.destroyed, `closed after ${length} bytes: ${worker.output}`);
+    return false;
   });
 });
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Cleanup } from './processes.ts';
@@ -17,6 +17,8 @@ export interface Workshop {
   stateDir: string;
   /** Stores a launch config of the test application with these settings and resolves to its hash. */
   config(revision: string, options?: ConfigOptions): string;
+  /** Writes an object, whatever was there, whole for whoever reads it meanwhile. */
+  write(key: string, text: string): void;
 }
 
 /** How a launch config is to differ from a healthy one. */
@@ -42,6 +44,11 @@ export function workshop(t: Cleanup): Workshop {
     prefix: 'test',
     environment,
     stateDir: join(folder, 'state'),
+    write(key, text) {
+      const path = join(environment, key);
+      writeFileSync(`${path}.new`, text);
+      renameSync(`${path}.new`, path);
+    },
     config(revision, options = {}) {
       const { hash, bytes } = processConfig(revision, options);
       writeFileSync(join(environment, `container.${hash}.json`), bytes);

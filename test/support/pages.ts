@@ -59,6 +59,7 @@ export function active(digit: string, more: Partial<ContainerStatus> = {}): Cont
     InFlight: 7,
     Upgraded: 2,
     Requests: 1_284_002,
+    StatusCodes: { 200: 1_240_000, 304: 43_880, 502: 122 },
     Latency: latency(11, 1_284_002),
     ...more,
   });
@@ -135,6 +136,8 @@ export function status(more: Partial<Status> = {}): Status {
     Deaths: { Workers: 1, Managers: 0 },
     Buffers: { MemoryBytes: 1_482_112, SpoolBytes: 38_221_004, SpoolFiles: 3 },
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
+    DeployLock: null,
+    Starting: false,
     Peers: [self()],
     Certificates: [],
     History: [
@@ -265,7 +268,13 @@ const fresh: Partial<Status> = {
 const deploying = (): Status => {
   const [old, next] = [
     draining('2'),
-    active('3', { SwitchedAt: ago(12), StartedAt: ago(40), Requests: 3_120, Latency: latency(8, 3_120) }),
+    active('3', {
+      SwitchedAt: ago(12),
+      StartedAt: ago(40),
+      Requests: 3_120,
+      StatusCodes: { 200: 3_120 },
+      Latency: latency(8, 3_120),
+    }),
   ];
   const mark = {
     At: ago(12),
@@ -282,13 +291,22 @@ const failedContainer = active('3', { State: 'failed', Failure: 'exited with sta
 
 const longRevision = 'release-2026.03.14_feature-checkout-rework.with-everything-60';
 
+const served = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: ago(5_300) };
+
+const tenPeers = Array.from({ length: 10 }, (_, at) => {
+  const Differs = at < 7;
+  const Active = Differs ? { Hash: hashOf('2'), Revision: `${longRevision}-2`, SwitchedAt: null } : served;
+  const counts = { InFlight: 48_211, Requests: 98_765_432_101, ErrorsLastMinute: 12_002 };
+  return machine(`web-${at + 2}.checkout.eu-central`, { Active, Differs, ...counts });
+});
+
 /** Every state of the page that was thought of, by name. */
 export const PAGES: Record<string, () => PageModel> = {
   calm: () => model(),
   'no deployment yet': () =>
     model({ status: status({ ...fresh, Active: null, Containers: [], History: [] }), journal: [] }),
   'no traffic at all': () => {
-    const one = active('3', { Requests: 0, InFlight: 0, Upgraded: 0, Latency: NO_LATENCY });
+    const one = active('3', { Requests: 0, InFlight: 0, Upgraded: 0, StatusCodes: {}, Latency: NO_LATENCY });
     return model({ status: status({ ...fresh, Active: one, Containers: [one] }) });
   },
   'manager just restarted': () => model({ status: status({ Recent: hour(0, 14) }) }),
@@ -405,6 +423,11 @@ export const PAGES: Record<string, () => PageModel> = {
         ],
       }),
     }),
+  'ten peers': () => {
+    const one = active('3', { Revision: longRevision });
+    const Peers = [self({ Active: served }), ...tenPeers];
+    return model({ status: status({ Active: one, Containers: [one], Peers }) });
+  },
   enormous: () => {
     const one = active('3', { Revision: longRevision, InFlight: 48_211, Upgraded: 12_004, Requests: 98_765_432_101 });
     const codes = Object.fromEntries(
@@ -424,17 +447,6 @@ export const PAGES: Record<string, () => PageModel> = {
       DaysLeft: 6,
       Problem: null,
     };
-    const peers = Array.from({ length: 10 }, (_, at) => {
-      const Active = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: null };
-      const Name = `web-${at + 2}.checkout.eu-central.shop.example.com`;
-      return machine(Name, {
-        Active,
-        InFlight: 48_211,
-        Requests: 98_765_432_101,
-        ErrorsLastMinute: 12_002,
-        Differs: at < 7,
-      });
-    });
     return model({
       status: status({
         Active: one,
@@ -455,7 +467,7 @@ export const PAGES: Record<string, () => PageModel> = {
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
         ] as unknown as Status['Certificates'],
-        Peers: [self(), ...peers],
+        Peers: [self({ Active: served }), ...tenPeers],
         History: Array.from({ length: 10 }, (_, at) => ({
           Revision: `${longRevision}-${at}`,
           DeployedAt: ago(86_400 * (10 - at)),

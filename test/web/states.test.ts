@@ -43,7 +43,7 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [
       /web-3: not heard of any more/,
       /web-4: clients there get 503/,
-      /web-2: in service there is another config/,
+      /web-2: another config is in service/,
       /Machines may not see one another as they are\. The store .* no answer in time/,
     ],
   ],
@@ -53,8 +53,8 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [
       /web-2 v2 ≠ differs … deploying 9 s ago/,
       /web-3 v2 ≠ differs \? silent, was ready 1 h 6 min ago/,
-      /web-4 – ✕ no container in service 4 s ago 0 12 302 /,
-      /web-5 v3 ✕ container engine down/,
+      /web-4 – ✕ not serving 4 s ago 0 12 302 /,
+      /web-5 v3 ✕ engine down/,
       /10\.0\.0\.7 – \? unknown never – – –/,
       /it serves another config than current\.json/,
     ],
@@ -144,11 +144,11 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     [/◐ draining/, /○ ready/, /✕ failed exited with status 1/, /… starting/, /Stop old containers/],
   ],
   ['enormous', 'machine', [/shop\.example\.com, www\.shop\.example\.com/, /only 6/, /expired/]],
-  ['enormous', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
+  ['ten peers', 'machines', [/11 machines share this store/, /web-11\.checkout/, /≠ differs/]],
   [
-    'enormous',
+    'ten peers',
     'summary',
-    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: in service there is/],
+    [/web-2\.checkout\S+, web-3\.checkout\S+, web-4\.checkout\S+ and 4 more: another config is in/],
   ],
   ['enormous', 'summary', [/Trouble The certificate of old\.example\.com has expired/, /expires in 6 days/]],
   ['enormous', 'history', [/with-everything-60-9.*with-everything-60-0/]],
@@ -225,7 +225,7 @@ test('the health of the container in service is told by what it answers', () => 
     told({ StatusCodes: { 200: 990, 502: 10 } }),
     /Health running; its check passed, 1\.0 % of 1 000 answers 5xx/,
   );
-  assert.match(told({ StatusCodes: {} }), /Health running; its check passed, no requests yet/);
+  assert.match(told({ StatusCodes: {} }), /Health running; its check passed, no answers yet/);
   assert.match(told({ State: 'failed', Failure: 'exited with status 1' }), /Health failed/);
 });
 
@@ -305,6 +305,21 @@ test('a peer that is out is not told twice: a machine that is silent, or serves 
   }
 });
 
+test('of very many machines those are shown that there is something to say of', () => {
+  const many = Array.from({ length: 200 }, (_, at) => machine(`web-${at + 2}`));
+  const bad = { Stale: true, State: 'ready' };
+  const shown = (others: typeof many) => {
+    const Peers = [...others.slice(0, 100), machine('silent', bad), machine('web-1', { Self: true })];
+    return renderSections(model({ status: status({ Peers: [...Peers, ...others.slice(100)] }) })).machines.text;
+  };
+  const failing = shown(many.map((each) => ({ ...each, ErrorsLastMinute: 9 })));
+  assert.match(textOf(failing), /202 machines share this store; 162 more are not shown .*web-1 this one .*silent v3/);
+  assert.equal(failing.split('<tr data-key').length - 1, 40);
+  const fine = shown(many);
+  assert.match(textOf(fine), /202 machines share this store Machine .*● 200 more are ready .*, web-41 and 160 more /);
+  assert.equal(fine.split('<tr data-key').length - 1, 2);
+});
+
 test('the text for curl has a line for each machine, if there are several', () => {
   const several = PAGES['machines that differ, are silent, and do not serve']?.().status ?? assert.fail();
   const lines = (of: Status) =>
@@ -316,7 +331,7 @@ test('the text for curl has a line for each machine, if there are several', () =
     'machine web-1 (this one): v3, ready, 7 in flight',
     'machine web-2 at http://web-2.example.com:8001: v2 (differs), deploying, 7 in flight',
     'machine web-3 at http://web-3.example.com:8001: v2 (differs), silent, was ready, last heard of 1 h 6 min ago, 3 in flight',
-    'machine web-4 at http://web-4.example.com:8001: nothing in service, no container in service, 0 in flight',
+    'machine web-4 at http://web-4.example.com:8001: nothing in service, not serving, 0 in flight',
   ]);
   assert.deepEqual(lines(status()), []);
   assert.deepEqual(lines(PAGES['a peer is out']?.().status ?? assert.fail()).slice(1, 3), [
