@@ -64,10 +64,11 @@ export class CompressedStream implements ResponseSink, ResponseSource, OverflowO
 
   // The container's side ---------------------------------------------------------------------------------------------
 
-  onData(chunk: Buffer): void {
-    if (this.#over) return;
+  onData(chunk: Buffer): boolean {
+    if (this.#over) return true;
     this.#full = !this.#input.push(chunk);
     this.#pump();
+    return false;
   }
 
   onEnd(): void {

@@ -84,7 +84,10 @@ async function encodeWhole(response: UpstreamResponse, coding: Coding, encoders:
 function untilEnded(response: UpstreamResponse): Promise<void> {
   return new Promise((resolve, reject) => {
     response.delivery = {
-      onData: (chunk) => response.chunks.push(chunk),
+      onData(chunk) {
+        response.chunks.push(chunk);
+        return false;
+      },
       onEnd: resolve,
       onFailure: reject,
     };

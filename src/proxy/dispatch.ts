@@ -132,8 +132,8 @@ class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSour
     this.#exchange.inform(head.status, reasonPhrase(head.status, head.reason), interimFields(head));
   }
 
-  onData(chunk: Buffer): void {
-    this.#response?.push(chunk);
+  onData(chunk: Buffer): boolean {
+    return this.#response?.push(chunk) ?? true;
   }
 
   onEnd(trailers: Fields, overran: boolean): void {

@@ -111,6 +111,8 @@ export interface Exchange {
   start(head: ResponseHead): void;
   /** Returns false when the client does not keep up: wait for `onDrain`. */
   write(chunk: Buffer): boolean;
+  /** Whether nothing refers to the bytes any more that were written; false where that is not known. */
+  readonly flushed: boolean;
   /** Breaks the connection when fewer bytes were written than `start` announced. */
   end(trailers: Fields): void;
   /** The connection can't be used after this response. */

@@ -196,6 +196,11 @@ export class Http1Exchange implements Exchange, BodySource {
     return ready;
   }
 
+  /** Node takes a write off its count at once when the kernel has taken all of it. Of TLS it is not known. */
+  get flushed(): boolean {
+    return this.client.scheme === 'http' && this.#socket.writableLength === 0;
+  }
+
   #writeFramed(chunk: Buffer): boolean {
     if (this.#left !== null) {
       // What goes beyond the announced length would be read as the next response.

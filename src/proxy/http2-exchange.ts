@@ -57,6 +57,7 @@ export class Http2Exchange implements Exchange, BodySource {
   owner: ExchangeOwner | null = null;
   status = 0;
   over = false;
+  readonly flushed = false;
   failure: ErrorCode | null = null;
   /** What the client lets us send on this stream, in bytes; negative when it has taken back some of it. */
   sendWindow: number;

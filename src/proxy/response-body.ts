@@ -15,7 +15,8 @@ export interface ResponseSource {
 
 /** What takes a response's body as it comes. */
 export interface ResponseSink {
-  onData(chunk: Buffer): void;
+  /** Returns whether the bytes are not needed any more; else the chunk is the sink's to keep. */
+  onData(chunk: Buffer): boolean;
   onEnd(): void;
   /** There will be no end. */
   onFailure(error: WunderproxyError): void;
@@ -40,9 +41,11 @@ export class UpstreamResponse {
     this.source = source;
   }
 
-  push(chunk: Buffer): void {
-    if (this.delivery === null) this.chunks.push(chunk);
-    else this.delivery.onData(chunk);
+  /** See ResponseSink. */
+  push(chunk: Buffer): boolean {
+    if (this.delivery !== null) return this.delivery.onData(chunk);
+    this.chunks.push(chunk);
+    return false;
   }
 
   end(trailers: Fields): void {
@@ -117,14 +120,15 @@ class Delivery implements ResponseSink, ExchangeOwner, OverflowOwner {
 
   // The container's side ---------------------------------------------------------------------------------------------
 
-  onData(chunk: Buffer): void {
+  onData(chunk: Buffer): boolean {
     if (!this.#blocked && this.#overflow === null) {
       this.#blocked = !this.#exchange.write(chunk);
       if (this.#blocked && this.#response.live) this.#response.source.pause();
-      return;
+      return this.#exchange.flushed;
     }
     this.#overflow ??= new OverflowBuffer(this.#spool, this);
     if (!this.#overflow.push(chunk)) this.#response.source.pause();
+    return false;
   }
 
   onEnd(): void {

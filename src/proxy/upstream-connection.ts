@@ -39,8 +39,8 @@ export interface ResponseHandler {
   /** 1xx but 100, which nobody asked for, and 101. */
   onInterim(head: Http1ResponseHead): void;
   onHead(head: Http1ResponseHead): void;
-  /** The chunk is the receiver's to keep. */
-  onData(chunk: Buffer): void;
+  /** Returns whether the bytes are not needed any more; else the chunk is the receiver's to keep. */
+  onData(chunk: Buffer): boolean;
   /** @param overran whether more came than belongs to the response: it may not be what it seems */
   onEnd(trailers: Fields, overran: boolean): void;
   /** The container has changed protocols; what it has sent since its answer is still to be read from the socket. */
@@ -80,6 +80,13 @@ const NEVER = Number.POSITIVE_INFINITY;
  */
 const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
 
+/**
+ * Blocks for large bodies, to be used again as long as their bytes are with the kernel by the time that the next ones come. To
+ * make new ones all the time has V8 collect its whole heap again and again, for the memory that it thinks it would free.
+ */
+const spareBlocks: Buffer[] = [];
+const MOST_SPARE_BLOCKS = 32;
+
 /** A connection to a container, for one request at a time (RFC 9112, without pipelining). */
 export class UpstreamConnection implements Watched {
   readonly #timeouts: UpstreamTimeouts;
@@ -98,9 +105,11 @@ export class UpstreamConnection implements Watched {
   /** What has come of a head that is not complete yet. */
   #partial: Buffer | null = null;
   /** Where the next read goes. */
-  #buffer = SHARED;
+  #buffer: Buffer = SHARED;
   /** Whether what was just read may be handed on without being copied. */
   #own = false;
+  /** Whether it was, and somebody has kept it. */
+  #kept = false;
   #paused = false;
   /** When it has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
@@ -250,10 +259,18 @@ export class UpstreamConnection implements Watched {
     const buffer = this.#buffer;
     // What is handed on must not take up much more than it is.
     this.#own = buffer !== SHARED && 2 * bytes >= READ_SIZE;
+    this.#kept = false;
     this.#receive(buffer.subarray(0, bytes));
     const more = this.#head !== null && (2 * bytes >= READ_SIZE || (this.#head.length ?? 0) > LARGE_BODY);
-    if (!more) this.#buffer = SHARED;
-    else if (this.#own || buffer === SHARED) this.#buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+    if (more && (buffer === SHARED || this.#kept))
+      this.#buffer = spareBlocks.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+    else if (!more) this.#leaveBlock();
+  }
+
+  #leaveBlock(): void {
+    if (this.#buffer !== SHARED && !this.#kept && spareBlocks.length < MOST_SPARE_BLOCKS)
+      spareBlocks.push(this.#buffer);
+    this.#buffer = SHARED;
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -310,7 +327,7 @@ export class UpstreamConnection implements Watched {
   }
 
   readonly #emit = (data: Buffer): void => {
-    this.#handler?.onData(this.#own ? data : Buffer.from(data));
+    if (this.#handler?.onData(this.#own ? data : Buffer.from(data)) !== true) this.#kept ||= this.#own;
   };
 
   #finish(trailers: Fields, overran: boolean): void {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import * as http from 'node:http';
 import { after, before, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { testData } from './support/data.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
 
@@ -182,4 +185,31 @@ test('a chunked body gets 413 as soon as it is too large', async (t) => {
   const client = await RawClient.connect(t, small.port);
   client.send(`POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n${'x'.repeat(1_001)}`);
   assert.match(await client.until(/body_too_large/), /^HTTP\/1\.1 413 /);
+});
+
+test('large responses side by side never carry bytes of one another, however fast each client reads', async (t) => {
+  const BODY = 4 * 1024 * 1024;
+  const data = testData(2 * BODY);
+  // Each begins somewhere else: with or without a length, and a piece of the largest size in between.
+  const upstream = await Upstream.start(t, (request, response) => {
+    const offset = Number(request.url?.slice(1));
+    if (offset % 2 === 0) response.setHeader('content-length', BODY);
+    response.write(data.subarray(offset, offset + 100));
+    response.end(data.subarray(offset + 100, offset + BODY));
+  });
+  await worker.switchTo(upstream.target);
+  const read = async (client: number) => {
+    const offset = client * 4_099;
+    const request = http.get({ port: worker.port, path: `/${offset}`, agent: false });
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) {
+      chunks.push(chunk as Buffer);
+      // Every third client is slower than what comes.
+      if (client % 3 === 0) await sleep(2);
+    }
+    const same = Buffer.concat(chunks).equals(data.subarray(offset, offset + BODY));
+    assert.ok(same, `the body of client ${client} is not its own`);
+  };
+  await Promise.all(Array.from({ length: 30 }, (_, client) => read(client)));
 });

@@ -116,7 +116,7 @@ export function fleetSuite(kind: string, prepare: (t: TestContext) => Promise<Me
       ['machines', 'stale_machines', 'differing_machines'].map((name) => sumOf(scrape, `wunderproxy_${name}`)),
       [3, 0, 2],
     );
-    assert.match((await one.call('GET', '/')).text, /in service there is another config than the store names/);
+    assert.match((await one.call('GET', '/')).text, /another config is in service than the store names/);
     await deploy(two, v2);
     await deploy(three, v2);
     for (const each of machines) {

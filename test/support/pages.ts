@@ -1,6 +1,6 @@
 import type { JournalEntry } from '../../src/manager/journal.ts';
 import type { LatencySummary } from '../../src/manager/latency.ts';
-import type { PeerStatus } from '../../src/manager/peers.ts';
+import type { PeerFallback, PeerStatus } from '../../src/manager/peers.ts';
 import type { ContainerStatus, Status } from '../../src/manager/status.ts';
 import { WunderproxyError } from '../../src/errors.ts';
 import type { PageModel } from '../../src/web/model.ts';
@@ -174,6 +174,12 @@ export function machine(Name: string, more: Partial<PeerStatus> = {}): PeerStatu
 
 const older = { Active: { Hash: hashOf('2'), Revision: 'v2', SwitchedAt: ago(86_400) }, Differs: true };
 
+/** How a machine that requests fall back to does. */
+const fallback = (name: string, more: Partial<PeerFallback> = {}): Pick<PeerStatus, 'Fallback'> => {
+  const Url = `http://${name}.example.com`;
+  return { Fallback: { Url, State: 'healthy', InFlight: 2, Requests: 340, Failures: 0, LastError: null, ...more } };
+};
+
 /** The machine that the pages are of. */
 const self = (more: Partial<PeerStatus> = {}) => machine('web-1', { Self: true, SeenAt: ago(0), ...more });
 
@@ -285,6 +291,15 @@ const failedContainer = active('3', { State: 'failed', Failure: 'exited with sta
 
 const longRevision = 'release-2026.03.14_feature-checkout-rework.with-everything-60';
 
+const served = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: ago(5_300) };
+
+const tenPeers = Array.from({ length: 10 }, (_, at) => {
+  const Differs = at < 7;
+  const Active = Differs ? { Hash: hashOf('2'), Revision: `${longRevision}-2`, SwitchedAt: null } : served;
+  const counts = { InFlight: 48_211, Requests: 98_765_432_101, ErrorsLastMinute: 12_002 };
+  return machine(`web-${at + 2}.checkout.eu-central`, { Active, Differs, ...counts });
+});
+
 /** Every state of the page that was thought of, by name. */
 export const PAGES: Record<string, () => PageModel> = {
   calm: () => model(),
@@ -357,6 +372,32 @@ export const PAGES: Record<string, () => PageModel> = {
     return model({ status: status({ Active: one, Containers: [one, ...others] }) });
   },
   'three machines': () => model({ status: status({ Peers: [self(), machine('web-2'), machine('web-3')] }) }),
+  'thirty machines': () => {
+    const others = Array.from({ length: 29 }, (_, at) => machine(`web-${at + 2}`));
+    const [first, second, third, ...fine] = others as [PeerStatus, PeerStatus, PeerStatus];
+    const behind = { ...first, ...older };
+    const silent = { ...second, Stale: true, SeenAt: ago(900) };
+    return model({
+      status: status({ Peers: [self(), behind, silent, { ...third, ErrorsLastMinute: 31 }, ...fine] }),
+    });
+  },
+  'a peer is out': () =>
+    model({
+      status: status({
+        Peers: [
+          self(),
+          machine('web-2', fallback('web-2', { Failures: 1 })),
+          machine('web-3', fallback('web-3', { State: 'open', Failures: 1_284, LastError: 'connection refused' })),
+          machine('web-4', fallback('web-4', { State: 'half-open', Failures: 12, LastError: 'no answer in time' })),
+          machine('web-5'),
+          machine('10.0.0.9:8080', {
+            ...{ Machine: null, Api: null, Active: null, State: 'unknown', SeenAt: null },
+            ...{ InFlight: null, Requests: null, ErrorsLastMinute: null },
+            ...fallback('web-9', { State: 'unhealthy', Requests: 0, LastError: 'connection refused' }),
+          }),
+        ],
+      }),
+    }),
   'machines that differ, are silent, and do not serve': () =>
     model({
       status: status({
@@ -382,6 +423,11 @@ export const PAGES: Record<string, () => PageModel> = {
         ],
       }),
     }),
+  'ten peers': () => {
+    const one = active('3', { Revision: longRevision });
+    const Peers = [self({ Active: served }), ...tenPeers];
+    return model({ status: status({ Active: one, Containers: [one], Peers }) });
+  },
   enormous: () => {
     const one = active('3', { Revision: longRevision, InFlight: 48_211, Upgraded: 12_004, Requests: 98_765_432_101 });
     const codes = Object.fromEntries(
@@ -401,17 +447,6 @@ export const PAGES: Record<string, () => PageModel> = {
       DaysLeft: 6,
       Problem: null,
     };
-    const peers = Array.from({ length: 10 }, (_, at) => {
-      const Active = { Hash: hashOf('3'), Revision: longRevision, SwitchedAt: null };
-      const Name = `web-${at + 2}.checkout.eu-central.shop.example.com`;
-      return machine(Name, {
-        Active,
-        InFlight: 48_211,
-        Requests: 98_765_432_101,
-        ErrorsLastMinute: 12_002,
-        Differs: at < 7,
-      });
-    });
     return model({
       status: status({
         Active: one,
@@ -432,7 +467,7 @@ export const PAGES: Record<string, () => PageModel> = {
           certificate,
           { ...certificate, Names: ['old.example.com'], DaysLeft: -3, Problem: 'expired' },
         ] as unknown as Status['Certificates'],
-        Peers: [self(), ...peers],
+        Peers: [self({ Active: served }), ...tenPeers],
         History: Array.from({ length: 10 }, (_, at) => ({
           Revision: `${longRevision}-${at}`,
           DeployedAt: ago(86_400 * (10 - at)),

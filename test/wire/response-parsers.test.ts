@@ -66,6 +66,7 @@ function ours(method: string): Promise<Read | null> {
       },
       onData(chunk) {
         read.body += chunk.toString('latin1');
+        return true;
       },
       onEnd(trailers, overran) {
         end(overran ? null : { ...read, trailers });
