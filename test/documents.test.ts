@@ -74,3 +74,9 @@ test('every file that ARCHITECTURE and README name exists', () => {
     assert.ok(globSync(target ?? '', { cwd: root }).length === 1, String(target));
   }
 });
+
+test('no merge has left its marks in a text', () => {
+  for (const file of globSync(['*.md', 'views/*', 'examples/**/*.{ts,json,md}'], { cwd: root })) {
+    assert.doesNotMatch(readFileSync(join(root, file), 'utf8'), /^(?:<{7}|={7}|>{7})(?: |$)/m, file);
+  }
+});

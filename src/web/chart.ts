@@ -9,8 +9,8 @@ export const AXIS = 18;
 /** Room above it for deploy marks. */
 const HEAD = 16;
 
-/** Plots are drawn in steps × half pixels and stretched to the width; strokes and text are not. */
-export const FULL = 264;
+/** Plots are drawn in steps × pixels and stretched to the width; strokes and text are not. */
+export const FULL = PLOT;
 
 /** One layer of a stack, or one line. `look` names its colour and pattern in page.css and views/patterns.eta. */
 export interface Series {
@@ -81,7 +81,7 @@ interface Scale {
   /** The value at the foot. */
   floor: number;
   ticks: number[];
-  /** Half pixels from below. */
+  /** Whole pixels from below. */
   y(value: number): number;
 }
 
@@ -119,19 +119,32 @@ function sumAt(series: Series[], at: number): number {
 
 /** Every layer reaches down to the axis; the highest is painted first. */
 function stack(series: Series[], scale: Scale): Html {
-  const layers = series.flatMap(({ look, values }, index) => {
-    if (!values.some((value) => value !== null && value > 0)) return [];
-    const tops = Array.from({ length: STEPS }, (_, at) => FULL - scale.y(sumAt(series.slice(0, index + 1), at)));
-    return [`<path fill="url(#${look})" d="M0 ${FULL}${stairs(tops, FULL)}V${FULL}z"/>`];
+  let below: number[] = Array.from({ length: STEPS }, () => FULL);
+  const layers = series.map(({ look }, index) => {
+    const tops = below.map((_, at) => FULL - scale.y(sumAt(series.slice(0, index + 1), at)));
+    const outline = area(tops, below);
+    below = tops;
+    return outline && `<path fill="url(#${look})" d="${outline}"/>`;
   });
   return raw(layers.toReversed().join(''));
 }
 
-/** From step to step, relative, because that is short. */
-function stairs(tops: number[], from: number): string {
+/**
+ * The outline of a layer; empty if nothing of it is seen. Where it is no higher than what is below, it is hidden, whatever
+ * its height: at the height of the axis, an outline that is seldom seen is short.
+ */
+function area(tops: number[], below: number[]): string {
+  const seen = tops.map((top, at) => (top === below[at] ? FULL : top));
+  if (seen.every((top) => top === FULL)) return '';
+  const [whole, parts] = [stairs(tops), stairs(seen)];
+  return `M0 ${FULL}${parts.length < whole.length ? parts : whole}V${FULL}z`;
+}
+
+/** From the axis from step to step, relative, because that is short. */
+function stairs(tops: number[]): string {
   let path = '';
   let wide = 0;
-  let last = from;
+  let last = FULL;
   for (const top of tops) {
     if (top !== last) path += `${wide > 0 ? `h${wide}` : ''}v${top - last}`;
     wide = top === last ? wide + 1 : 1;
@@ -142,19 +155,29 @@ function stairs(tops: number[], from: number): string {
 
 function lines(series: Series[], scale: Scale): Html {
   const drawn = series.map(({ look, values }) => {
-    let path = '';
+    const runs: { from: number; ys: number[] }[] = [];
     values.forEach((value, at) => {
       if (value === null) return;
-      const y = FULL - scale.y(value);
-      const before = values[at - 1] ?? null;
-      path += before === null ? `M${at} ${y}h1` : `l0 ${y - (FULL - scale.y(before))}h1`;
+      if ((values[at - 1] ?? null) === null) runs.push({ from: at, ys: [] });
+      runs.at(-1)?.ys.push(FULL - scale.y(value));
     });
-    return `<path class="line ${look}" d="${path
-      .replaceAll('h1l0 0', 'h1')
-      .replaceAll('l0 ', 'v')
-      .replace(/(?:h1){2,}/g, (run) => `h${run.length / 2}`)}"/>`;
+    return `<path class="line ${look}" d="${runs.map(line).join('')}"/>`;
   });
   return raw(drawn.join(''));
+}
+
+/** From the middle of one step to that of the next; what goes on at the same slope is one piece. */
+function line({ from, ys }: { from: number; ys: number[] }): string {
+  const pieces: { wide: number; slope: number }[] = [];
+  let last = ys[0] ?? 0;
+  for (const y of ys.slice(1)) {
+    const before = pieces.at(-1);
+    if (before?.slope === y - last) before.wide++;
+    else pieces.push({ wide: 1, slope: y - last });
+    last = y;
+  }
+  const drawn = pieces.map(({ wide, slope }) => `${wide}${slope < 0 ? '' : ' '}${wide * slope}`);
+  return `M${from} ${ys[0] ?? 0}h.5${drawn.length > 0 ? `l${drawn.join(' ')}` : ''}h.5`;
 }
 
 /** Says from when on there are numbers, when it is not the whole hour. */
@@ -216,18 +239,11 @@ function percentOf(step: number): string {
 export function legend(series: { name: string; look: string }[], kind: 'stack' | 'lines' = 'stack'): Html {
   const swatch = (look: string) =>
     kind === 'stack'
-      ? html`<svg
-          class="swatch"
-          width="16"
-          height="11"
-          viewBox="0 0 3 22"
-          preserveAspectRatio="none"
-          aria-hidden="true"
-        >
-          <rect width="3" height="22" fill="url(#${look})" />
+      ? html`<svg class="swatch" viewBox="0 0 3 11" preserveAspectRatio="none" aria-hidden="true">
+          <rect width="3" height="11" fill="url(#${look})" />
         </svg>`
-      : html`<svg class="swatch" width="22" height="10" aria-hidden="true">
-          <path class="line ${look}" d="M0 5H22" />
+      : html`<svg class="swatch" aria-hidden="true">
+          <path class="line ${look}" d="M0 5H16" />
         </svg>`;
   return html`<ul class="legend">
     ${series.map(({ name, look }) => html`<li>${swatch(look)} ${name}</li>`)}

@@ -3,6 +3,8 @@ import { html, type Html, raw } from './html.ts';
 /** Between a number and its unit, which stay together. */
 const NB = '\u00a0';
 const THIN = '\u202f';
+/** Characters that a brief text has at the most. */
+const BRIEF = 24;
 
 /** A whole number, its digits in groups: `12 345`. */
 export function count(value: number): string {
@@ -78,8 +80,16 @@ export function moment(iso: string, form: 'clock' | 'minute' | 'day' = 'clock'):
   const full = `${new Date(ms).toISOString().slice(0, 19)}Z`;
   const [date, time = ''] = full.split('T');
   const texts = { clock: time.slice(0, 8), minute: time.slice(0, 5), day: `${date} ${time.slice(0, 5)}` };
-  const told = form === 'day' ? null : raw(`data-form="${form}"`);
-  return html`<time datetime="${full}" ${told} title="${full}">${texts[form]} UTC</time>`;
+  const named = form === 'day' ? '' : ` data-form="${form}"`;
+  return raw(`<time datetime="${full}"${named}>${texts[form]} UTC</time>`);
+}
+
+/** What is told in full close by: its begin and its end, which tell revisions apart. */
+export function brief(text: string): string {
+  const characters = Array.from(text);
+  if (characters.length <= BRIEF) return text;
+  const half = (BRIEF - 2) / 2;
+  return `${characters.slice(0, half).join('')}…${characters.slice(-half).join('')}`;
 }
 
 /** As people and text answers name a hash or an id. */

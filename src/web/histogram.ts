@@ -28,7 +28,7 @@ export function histogram(id: string, series: LatencySeries[], description: stri
     for (const { UpTo, Count } of latency.Histogram) {
       const at = Math.round(Math.log2(UpTo / (bounds[0] ?? 1)));
       const top = Math.round(barHeight(Count / latency.Count) * FULL);
-      path += `M${((at + 0.07) * bucket + index * width).toFixed(2)} ${FULL}v-${top}h${width.toFixed(2)}v${top}z`;
+      path += `M${((at + 0.07) * bucket + index * width).toFixed(1)} ${FULL}v-${top}h${width.toFixed(1)}v${top}z`;
     }
     return `<path fill="url(#${look})" d="${path}"/>`;
   });

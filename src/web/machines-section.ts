@@ -1,4 +1,4 @@
-import type { PeerStatus } from '../manager/peers.ts';
+import type { PeerFallback, PeerStatus } from '../manager/peers.ts';
 import type { Status } from '../manager/status.ts';
 import * as format from './format.ts';
 import type { Html } from './html.ts';
@@ -8,11 +8,14 @@ import { render } from './views.ts';
 /** So many machines are named in one sentence. */
 const NAMED = 3;
 
+/** With more machines than these, those that are fine have no row of their own. */
+const ROWS = 8;
+
+/** So many are in the table, and as many in that line: first this one, then those that there is most to say of. */
+const MOST = 40;
+
 /** So many kinds of fallbacks are shown, the most frequent ones. */
 const FALLBACKS = 12;
-
-/** So many are in the table: first this one, then those that there is something to say of. */
-const MOST_ROWS = 40;
 
 /** How a machine is shown: never by its colour alone. */
 interface Look {
@@ -32,6 +35,14 @@ const LOOKS: Record<string, Look> = {
   stopping: { sign: '◌', word: 'stopping', look: 'draining' },
 };
 
+/** How a machine does as a peer to fall back to. */
+const FALLBACK_LOOKS: Record<PeerFallback['State'], Look> = {
+  healthy: { sign: '✓', word: 'healthy', look: 'active' },
+  unhealthy: { sign: '✕', word: 'unhealthy', look: 'failed' },
+  open: { sign: '✕', word: 'open', look: 'failed' },
+  'half-open': { sign: '◐', word: 'half-open', look: 'draining' },
+};
+
 /** Clients of a machine in these states are not served by it. */
 const OUT_OF_SERVICE = ['no_active_container', 'no_workers'];
 
@@ -43,26 +54,45 @@ function linkTo({ Api, Name, Self }: PeerStatus, own: PeerStatus | undefined): s
   return loopback && Name !== own?.Name ? null : Api;
 }
 
-/** The part of the page with all machines that share the store. */
+/** The part of the page with all machines that share the store, and peers of which only the address is known. */
 export function machinesSection({ Peers, FleetState, Totals }: Status, now: number): Html {
   const own = Peers.find(({ Self }) => Self);
-  const shown =
-    Peers.length > MOST_ROWS ? Peers.toSorted((a, b) => weightOf(b) - weightOf(a)).slice(0, MOST_ROWS) : Peers;
-  const rows = shown.map((peer) => ({
+  const all = Peers.map((peer) => ({
     peer,
     look: lookOf(peer),
+    fallback: peer.Fallback && { ...peer.Fallback, ...FALLBACK_LOOKS[peer.Fallback.State] },
     link: linkTo(peer, own),
+    key: peer.SeenAt === null ? peer.Proxy : (peer.Machine?.slice(-8) ?? null),
     heard: peer.SeenAt === null ? null : format.age(now - Date.parse(peer.SeenAt)),
+    same: !peer.Self && peer.Active?.Hash === own?.Active?.Hash,
   }));
-  const fallbacks = Totals.Fallbacks.toSorted((a, b) => b.Count - a.Count).slice(0, FALLBACKS);
-  const problem = FleetState === 'Ok' ? null : FleetState;
-  return render('machines', { f: format, rows, all: Peers.length, fallbacks, problem });
+  const fine = all.length > ROWS ? all.filter(({ peer, same }) => same && isFine(peer)) : [];
+  const rest = all.filter((each) => !fine.includes(each));
+  const rows = rest.length > MOST ? rest.toSorted((a, b) => weightOf(b.peer) - weightOf(a.peer)).slice(0, MOST) : rest;
+  const sharing = new Set(Peers.flatMap(({ Machine }) => Machine ?? []));
+  return render('machines', {
+    f: format,
+    rows,
+    hidden: rest.length - rows.length,
+    fine: fine.slice(0, MOST),
+    fineCount: fine.length,
+    fineInFlight: fine.reduce((sum, { peer }) => sum + (peer.InFlight ?? 0), 0),
+    sharing: sharing.size,
+    unknown: Peers.filter(({ Machine }) => Machine === null).length,
+    fallbacks: Totals.Fallbacks.toSorted((a, b) => b.Count - a.Count).slice(0, FALLBACKS),
+    fallback: all.some((each) => each.fallback !== null),
+    problem: FleetState === 'Ok' ? null : FleetState,
+  });
+}
+
+/** Nothing of it is to be pointed out. */
+function isFine({ State, Stale, Differs, ErrorsLastMinute, Fallback }: PeerStatus): boolean {
+  return State === 'ready' && !Stale && !Differs && ErrorsLastMinute === 0 && !isOut(Fallback);
 }
 
 function weightOf(peer: PeerStatus): number {
   if (peer.Self) return 2;
-  const asPeer = peer.Fallback === null || peer.Fallback.State === 'healthy';
-  return peer.Stale || peer.Differs || peer.State !== 'ready' || !asPeer ? 1 : 0;
+  return peer.Stale || peer.Differs || peer.State !== 'ready' ? 1 : 0;
 }
 
 function lookOf({ Stale, State }: PeerStatus): Look {
@@ -90,15 +120,20 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
     Peers.filter(({ Differs, Stale }) => Differs && !Stale),
     'another config is in service than the store names.',
   );
-  say(
-    alive.filter(({ Fallback }) => Fallback !== null && Fallback.State !== 'healthy'),
-    'requests can not fall back there.',
-  );
+  const out = alive.filter(({ State, Fallback }) => isOut(Fallback) && !OUT_OF_SERVICE.includes(State));
+  for (const [error, which] of Map.groupBy(out, ({ Fallback }) => Fallback?.LastError ?? null)) {
+    say(which, `requests do not fall back there${error === null ? '' : ` (${error})`}.`);
+  }
   // When the store is down, that says it all.
   if (FleetState !== 'Ok' && StoreState === 'Ok') {
     found.push({ level: 'warn', text: `Machines may not see one another as they are. ${FleetState}` });
   }
   return found;
+}
+
+/** One that is half open has failed, and is tried. */
+function isOut(fallback: PeerFallback | null): boolean {
+  return fallback !== null && fallback.State !== 'healthy';
 }
 
 function namesOf(peers: PeerStatus[]): string {
@@ -115,6 +150,7 @@ export function machineLines({ Peers }: Status, now: number): string[] {
     const revision = Active === null ? 'nothing in service' : `${Active.Revision}${Differs ? ' (differs)' : ''}`;
     const heard = Stale && SeenAt !== null ? `, last heard of ${format.age(now - Date.parse(SeenAt))} ago` : '';
     const where = Self ? ' (this one)' : Api === null ? '' : ` at ${Api}`;
-    return `machine ${Name}${where}: ${revision}, ${lookOf(peer).word}${heard}, ${InFlight ?? 0} in flight`;
+    const out = isOut(peer.Fallback) ? `, no fallback to it (${peer.Fallback?.State ?? ''})` : '';
+    return `machine ${Name}${where}: ${revision}, ${lookOf(peer).word}${heard}, ${InFlight ?? 0} in flight${out}`;
   });
 }

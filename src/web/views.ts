@@ -6,8 +6,14 @@ import { html, type Html, markup, raw } from './html.ts';
 /** The same folder from src/ and from dist/. */
 const folder = join(import.meta.dirname, '../../views');
 
-/** Indentation is for people who read the templates; the page is smaller without. */
-const unindent = { processTemplate: (template: string) => template.replace(/\n\s*/g, '\n') };
+const BLOCK =
+  '(?:t[rdh]|thead|tbody|table|caption|d[ltd]|div|[uo]l|li|p|h\\d|section|article|figure|details|svg|pattern)\\b';
+const betweenBlocks = new RegExp(`(</${BLOCK}>)\\n|\\n(?=</?${BLOCK})`, 'g');
+
+/** Indentation and line breaks are for people who read the templates; the page is smaller without. */
+const unindent = {
+  processTemplate: (template: string) => template.replace(/\n\s*/g, '\n').replace(betweenBlocks, '$1'),
+};
 
 const eta = new Eta({ views: folder, cache: true, autoEscape: true, escapeFunction: markup, plugins: [unindent] });
 
@@ -24,7 +30,8 @@ export function asset(name: 'page.css' | 'live.js' | 'icon.svg'): string {
       return text
         .replace(/\s+/g, ' ')
         .replace(/ ?([{};,]|: ) ?/g, (_, sign: string) => sign.trim())
-        .replaceAll(';}', '}');
+        .replaceAll(';}', '}')
+        .replace(/([ :(,])0\./g, '$1.');
     case 'live.js':
       return text.replace(/^\s+/gm, '').replace(/^\/[/*].*\n/gm, '');
     case 'icon.svg':

@@ -153,6 +153,18 @@ test('POST /configs answers the hash, so that scripts without S3 can go on with 
   }
 });
 
+test('a manager on a unix socket is deployed to as well', async (t) => {
+  const shop = workshop(t);
+  const socket = join(shop.environment, 'manager.sock');
+  const { programs } = await startFleet(t, shop, 1, ['--api', `unix:${socket}`]);
+  const [program] = programs;
+  assert.ok(program);
+  const deployed = await runClient(t, ['deploy', '--on', program.api, configFile(shop, 'v1').path]);
+  assert.equal(deployed.code, 0, deployed.err);
+  assert.equal(await versionServed(program), 'v1');
+  assert.match((await runClient(t, ['status', '--on', `unix:${socket}`])).out, /v1 is in service/);
+});
+
 test('a manager that can not be reached, or does not take the token, is exit status 5; the token is never shown', async (t) => {
   const shop = workshop(t);
   const token = join(shop.environment, 'token');

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { configFile, runClient, startFleet, TestClient } from '../support/client.ts';
 import { workshop, type Workshop } from '../support/deployable.ts';
-import { statusOf, until, untilInFlight, versionServed } from '../support/deployments.ts';
-import { connectionTo, send } from '../support/http.ts';
+import { hold, statusOf, until, versionServed } from '../support/deployments.ts';
+import { send } from '../support/http.ts';
 import { Load } from '../support/load.ts';
 import { killIfThere } from '../support/processes.ts';
 import type { TestProgram } from '../support/program.ts';
@@ -45,17 +44,6 @@ const readyOn = async (program: TestProgram | undefined, revision: string) => {
   );
   return Containers.find(({ Revision }) => Revision === revision)?.Address ?? assert.fail('no address');
 };
-
-/** A request that keeps a machine's container busy, and its drain from ending, until it is given up. */
-async function hold(t: TestContext, program: TestProgram): Promise<{ giveUp: () => void }> {
-  const asked = request({ ...connectionTo(program.proxy), path: '/slow?ms=120000', agent: false });
-  asked.on('error', () => {});
-  asked.end();
-  const giveUp = () => void asked.destroy();
-  t.after(giveUp);
-  await untilInFlight(program, 1);
-  return { giveUp };
-}
 
 /** One machine's containers are not healthy unless their config says so. */
 const sickMachine =

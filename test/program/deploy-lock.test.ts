@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { configFile, runClient, startFleet, TestClient } from '../support/client.ts';
 import { workshop } from '../support/deployable.ts';
-import { statusOf, until, versionServed } from '../support/deployments.ts';
+import { hold, statusOf, until, versionServed } from '../support/deployments.ts';
 import type { TestProgram } from '../support/program.ts';
 
-const SLOW = { env: { START_DELAY: '1500' } };
+const SLOW = { env: { START_DELAY: '4000' } };
 
 async function setUp(t: TestContext) {
   const shop = workshop(t);
@@ -23,8 +23,10 @@ const lockOn = async (program: TestProgram) =>
 
 test('of two deploys at once the second says who has the lock, or waits for it if told to', async (t) => {
   const { shop, one, two, onBoth, onTwo } = await setUp(t);
-  const first = new TestClient(t, ['deploy', ...onBoth, '--by', 'alice', configFile(shop, 'v1', SLOW).path]);
-  await first.says(/deploying v1/);
+  assert.equal((await runClient(t, ['deploy', ...onBoth, configFile(shop, 'v0').path])).code, 0);
+  const held = await hold(t, one);
+  const first = new TestClient(t, ['deploy', ...onBoth, '--by', 'alice', configFile(shop, 'v1').path]);
+  await first.says(/draining the one before/);
   const { path } = configFile(shop, 'v2');
   const [refused, rollback] = await Promise.all([
     runClient(t, ['deploy', ...onTwo, '--by', 'bob', path]),
@@ -37,10 +39,11 @@ test('of two deploys at once the second says who has the lock, or waits for it i
   assert.equal((await lockOn(two))?.Owner, 'alice');
   assert.match((await one.call('GET', '/')).text, /alice is at it: v1/);
 
-  const second = await runClient(t, ['deploy', ...onBoth, '--by', 'bob', '--lock-wait', '60s', path]);
+  const second = new TestClient(t, ['deploy', ...onBoth, '--by', 'bob', '--lock-wait', '60s', path]);
+  await second.says(/^waiting: alice is deploying/);
+  held.giveUp();
   assert.equal((await first.ended()).code, 0, first.err);
-  assert.equal(second.code, 0, second.err);
-  assert.match(second.out, /^waiting: alice is deploying/);
+  assert.equal((await second.ended()).code, 0, second.err);
   assert.equal(await versionServed(one), 'v2');
   assert.equal(await versionServed(two), 'v2');
   assert.equal(await lockOn(two), null);

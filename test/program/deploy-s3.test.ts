@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { configFile, runClient, TestClient } from '../support/client.ts';
-import { type StatusAnswer, until, versionServed } from '../support/deployments.ts';
+import { hold, type StatusAnswer, until, versionServed } from '../support/deployments.ts';
 import { Load } from '../support/load.ts';
 import { endPrograms, startProgram, type TestProgram } from '../support/program.ts';
 import { s3ForTest } from '../support/s3.ts';
@@ -107,14 +107,26 @@ test('with S3: a deploy on the whole fleet under load loses no request; a sick m
 });
 
 test('with S3: of deploys that begin at the same moment, each by another machine, one goes through', async (t) => {
-  const { programs, withToken, place } = await fleet(t);
+  const { programs, status, args, withToken, place } = await fleet(t);
+  const before = await runClient(t, ['deploy', ...args, configFile(place, 'before').path]);
+  assert.equal(before.code, 0, before.err);
+  // Whoever gets the lock has to wait for a drain, until the others have been told.
+  const begun = (program: TestProgram) => async () =>
+    until(
+      async () => status(program),
+      ({ Containers }) => Containers.some(({ InFlight }) => InFlight > 0),
+    );
+  const held = await Promise.all(programs.map(async (program) => hold(t, program, begun(program))));
   const clients = programs.map(
     ({ api }, at) =>
       new TestClient(t, [
         ...['deploy', '--on', `http://${api}`, ...withToken],
-        ...['--by', `deployer-${at}`, configFile(place, `v${at}`, { env: { START_DELAY: '3000' } }).path],
+        ...['--by', `deployer-${at}`, configFile(place, `v${at}`).path],
       ]),
   );
+  const told = clients.map(async (client) => client.says(/is deploying: v\d |draining the one before/));
+  await Promise.all(told);
+  for (const { giveUp } of held) giveUp();
   const ended = await Promise.all(clients.map(async (client) => client.ended()));
   assert.deepEqual(ended.map(({ code }) => code).toSorted(), [0, 4, 4]);
   const winner = ended.findIndex(({ code }) => code === 0);

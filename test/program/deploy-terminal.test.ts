@@ -51,7 +51,7 @@ test('Ctrl-C on the terminal stops what was launched, and says what is where', a
   const { programs, on } = await startFleet(t, shop, 1);
   const [program] = programs;
   assert.ok(program);
-  const { path } = configFile(shop, 'v1', { env: { START_DELAY: '1500' } });
+  const { path } = configFile(shop, 'v1', { env: { START_DELAY: '3000' } });
   const child = onTerminal(t, ['deploy', ...on, path], { columns: 100, rows: 30 });
   const ended = transcript(child);
   await until(

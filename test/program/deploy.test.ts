@@ -198,6 +198,23 @@ test('stop-old leaves the container in service alone', async (t) => {
   assert.deepEqual(await codeOf(program, 'POST', '/switch', two), [409, 'not_launched']);
 });
 
+test('stop-old with a hash leaves other containers that wait', async (t) => {
+  const { shop, program } = await setUp(t);
+  const [one, two, three] = [shop.config('v1'), shop.config('v2'), shop.config('v3')];
+  await deploy(program, one);
+  for (const hash of [two, three]) await program.call('POST', '/launch', hash);
+  assert.match((await program.call('POST', '/stop-old', two)).text, /^stopped [0-9a-f]{8}\n$/);
+  assert.equal((await program.call('POST', '/stop-old', one)).text, 'no old containers to stop\n');
+  assert.deepEqual(
+    (await statusOf(program)).Containers.map(({ Revision, State }) => [Revision, State]),
+    [
+      ['v1', 'active'],
+      ['v3', 'ready'],
+    ],
+  );
+  assert.deepEqual(await codeOf(program, 'POST', '/stop-old', 'v3'), [400, 'bad_identifier']);
+});
+
 test('what is wrong with a call is said by code, and nothing is left behind', async (t) => {
   const { shop, program } = await setUp(t, ['--launch-timeout', '3s']);
   const missing = 'd41d8cd98f00b204e9800998ecf8427e';

@@ -91,6 +91,20 @@ test('on a phone of 360 px every state fits, and axe-core finds nothing serious'
   await judge(t, await browserFor(t), 'light', 360);
 });
 
+test('on a phone of 360 px it is seen without scrolling how peers do', async (t) => {
+  const address = await gallery(t);
+  const { context } = await profile(await browserFor(t), { viewport: { width: 360, height: 800 } });
+  const page = await context.newPage();
+  await page.goto(`http://${address}/${encodeURIComponent('a peer is out')}`);
+  const table = page.getByRole('region', { name: 'Machines' });
+  const edge = await table.boundingBox();
+  assert.ok(edge);
+  for (const told of ['✓ healthy', '✕ open', '1\u202f284 failed', '◐ half-open', '✕ unhealthy']) {
+    const box = await table.getByText(told).boundingBox();
+    assert.ok(box && box.x >= edge.x && box.x + box.width <= edge.x + edge.width, `${told}: ${JSON.stringify(box)}`);
+  }
+});
+
 test('the keyboard reaches the content at once, then everything that can be done', async (t) => {
   const address = await gallery(t);
   const browser = await browserFor(t);

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import { connectionTo } from './http.ts';
+import type { Cleanup } from './processes.ts';
 import type { TestProgram } from './program.ts';
 
 /** What tests read of a container in `/status`. */
@@ -106,4 +109,22 @@ export async function untilInFlight(program: TestProgram, count: number): Promis
     async () => (await statusOf(program)).Containers.reduce((sum, each) => sum + each.InFlight, 0),
     (inFlight) => inFlight >= count,
   );
+}
+
+/**
+ * A request that keeps a machine's container busy, and its drain from ending, until it is given up. `begun` resolves once
+ * the container has it.
+ */
+export async function hold(
+  t: Cleanup,
+  program: TestProgram,
+  begun: () => Promise<unknown> = async () => untilInFlight(program, 1),
+): Promise<{ giveUp: () => void }> {
+  const asked = request({ ...connectionTo(program.proxy), path: '/slow?ms=120000', agent: false });
+  asked.on('error', () => {});
+  asked.end();
+  const giveUp = () => void asked.destroy();
+  t.after(giveUp);
+  await begun();
+  return { giveUp };
 }

@@ -176,11 +176,13 @@ export function machine(Name: string, more: Partial<PeerStatus> = {}): PeerStatu
 
 const older = { Active: { Hash: hashOf('2'), Revision: 'v2', SwitchedAt: ago(86_400) }, Differs: true };
 
-/** The machine that the pages are of. */
-function peer(Url: string, more: Partial<PeerFallback> = {}): PeerFallback {
-  return { Url, State: 'healthy', InFlight: 0, Requests: 1_289, Failures: 0, LastError: null, ...more };
-}
+/** How a machine that requests fall back to does. */
+const fallback = (name: string, more: Partial<PeerFallback> = {}): Pick<PeerStatus, 'Fallback'> => {
+  const Url = `http://${name}.example.com`;
+  return { Fallback: { Url, State: 'healthy', InFlight: 2, Requests: 340, Failures: 0, LastError: null, ...more } };
+};
 
+/** The machine that the pages are of. */
 const self = (more: Partial<PeerStatus> = {}) => machine('web-1', { Self: true, SeenAt: ago(0), ...more });
 
 export function entry(seconds: number, more: Partial<JournalEntry> = {}): JournalEntry {
@@ -374,14 +376,28 @@ export const PAGES: Record<string, () => PageModel> = {
     return model({ status: status({ Active: one, Containers: [one, ...others] }) });
   },
   'three machines': () => model({ status: status({ Peers: [self(), machine('web-2'), machine('web-3')] }) }),
-  'requests that fall back': () =>
+  'thirty machines': () => {
+    const others = Array.from({ length: 29 }, (_, at) => machine(`web-${at + 2}`));
+    const [first, second, third, ...fine] = others as [PeerStatus, PeerStatus, PeerStatus];
+    const behind = { ...first, ...older };
+    const silent = { ...second, Stale: true, SeenAt: ago(900) };
+    return model({
+      status: status({ Peers: [self(), behind, silent, { ...third, ErrorsLastMinute: 31 }, ...fine] }),
+    });
+  },
+  'a peer is out': () =>
     model({
       status: status({
         Peers: [
           self(),
-          machine('web-2', { Fallback: peer('http://web-2.example.com') }),
-          machine('web-3', {
-            Fallback: peer('http://web-3.example.com', { State: 'open', LastError: 'upstream_refused' }),
+          machine('web-2', fallback('web-2', { Failures: 1 })),
+          machine('web-3', fallback('web-3', { State: 'open', Failures: 1_284, LastError: 'connection refused' })),
+          machine('web-4', fallback('web-4', { State: 'half-open', Failures: 12, LastError: 'no answer in time' })),
+          machine('web-5'),
+          machine('10.0.0.9:8080', {
+            ...{ Machine: null, Api: null, Active: null, State: 'unknown', SeenAt: null },
+            ...{ InFlight: null, Requests: null, ErrorsLastMinute: null },
+            ...fallback('web-9', { State: 'unhealthy', Requests: 0, LastError: 'connection refused' }),
           }),
         ],
         Totals: {

@@ -37,13 +37,10 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
     'machines',
     [/3 machines share this store/, /web-1 this one v3 ● ready now 7 0 1 284 002 web-2 v3 ● ready 4 s ago 7 /],
   ],
-  ['requests that fall back', 'summary', [/web-3: requests can not fall back there/]],
   [
-    'requests that fall back',
+    'a peer is out',
     'machines',
     [
-      /web-2 v3 ● ready as a peer: healthy /,
-      /web-3 v3 ● ready as a peer: open /,
       /http:\/\/web-2\.example\.com no_active_container ● answered 1 284 http:\/\/web-3\.example\.com upstream_refused ✕ upstream_refused 5 nowhere no_active_container ✕ over_budget 3/,
     ],
   ],
@@ -67,6 +64,37 @@ const said: [state: string, part: keyof ReturnType<typeof renderSections>, expec
       /web-5 v3 ✕ engine down/,
       /10\.0\.0\.7 – \? unknown never – – –/,
       /it serves another config than current\.json/,
+    ],
+  ],
+  [
+    'a peer is out',
+    'summary',
+    [
+      /web-3, 10\.0\.0\.9:8080: requests do not fall back there \(connection refused\)\./,
+      /web-4: requests do not fall back there \(no answer in time\)\./,
+    ],
+  ],
+  [
+    'a peer is out',
+    'machines',
+    [
+      /5 machines share this store; 1 peer known by address only Machine In service State Fallback Heard of/,
+      /web-1 this one v3 ● ready – now/,
+      /web-2 v3 ● ready ✓ healthy 1 failed 4 s ago/,
+      /web-3 v3 ● ready ✕ open 1 284 failed 4 s ago/,
+      /web-4 v3 ● ready ◐ half-open 12 failed 4 s ago/,
+      /web-5 v3 ● ready – 4 s ago/,
+      /10\.0\.0\.9:8080 – \? unknown ✕ unhealthy never/,
+      /requests do not fall back; half-open: one is tried/,
+    ],
+  ],
+  [
+    'thirty machines',
+    'machines',
+    [
+      /30 machines share this store/,
+      /web-2 v2 ≠ differs ● ready 4 s ago .* web-3 v3 \? silent, was ready 15 min ago .* web-4 v3 ● ready 4 s ago 7 31 /,
+      /● 26 more are ready , serve the same as this one, and had no 5xx in the last minute; 182 in flight: web-5 , web-6 , .* , web-30 /,
     ],
   ],
   ['no deployment yet', 'summary', [/Attention Nothing is in service yet/]],
@@ -245,16 +273,58 @@ test('a link leads to the pages of other machines, but not to what only they can
   assert.match(renderSections(model({ status: two })).machines.text, /href="http:\/\/127\.0\.0\.1:8002"/);
 });
 
+test('a machine of which nothing is to be pointed out has a row of its own only among few', () => {
+  const machines = (count: number, more: Parameters<typeof machine>[1] = {}) => {
+    const others = Array.from({ length: count - 2 }, (_, at) => machine(`web-${at + 2}`));
+    const Peers = [machine('web-1', { Self: true }), machine('web-0', more), ...others];
+    return renderSections(model({ status: status({ Peers }) })).machines.text;
+  };
+  const rows = (markup: string) => Array.from(markup.matchAll(/<tr /g)).length;
+  assert.equal(rows(machines(8)), 8);
+  assert.doesNotMatch(textOf(machines(8)), /more are ready/);
+  assert.equal(rows(machines(9)), 1);
+  assert.match(textOf(machines(9)), /9 machines share this store .* web-1 this one .*● 8 more are ready /);
+  const Fallback = { Url: '', State: 'healthy', InFlight: 0, Requests: 9, Failures: 9, LastError: 'broken' } as const;
+  assert.equal(rows(machines(9, { Fallback })), 1);
+  for (const more of [
+    { Stale: true },
+    { Differs: true },
+    { State: 'docker_down' },
+    { ErrorsLastMinute: 1 },
+    { ErrorsLastMinute: null },
+    { Active: { Hash: '4'.repeat(32), Revision: 'v3', SwitchedAt: null } },
+    { Fallback: { ...Fallback, State: 'half-open' } },
+  ] as const) {
+    assert.equal(rows(machines(9, more)), 2, JSON.stringify(more));
+  }
+});
+
+test('a peer that is out is not told twice: a machine that is silent, or serves nothing, says why', () => {
+  const Fallback = { Url: '', State: 'open', InFlight: 0, Requests: 9, Failures: 9, LastError: null } as const;
+  const summary = (more: Parameters<typeof machine>[1]) => {
+    const Peers = [machine('web-1', { Self: true }), machine('web-2', { Fallback, ...more })];
+    return textOf(renderSections(model({ status: status({ Peers }) })).summary.text);
+  };
+  assert.match(summary({}), /web-2: requests do not fall back there\./);
+  for (const more of [{ Stale: true }, { State: 'no_active_container' }, { State: 'no_workers' }]) {
+    assert.match(summary(more), /Attention web-2: (?!requests)/);
+    assert.doesNotMatch(summary(more), /fall back/);
+  }
+});
+
 test('of very many machines those are shown that there is something to say of', () => {
   const many = Array.from({ length: 200 }, (_, at) => machine(`web-${at + 2}`));
   const bad = { Stale: true, State: 'ready' };
-  const Peers = [...many.slice(0, 100), machine('silent', bad), machine('web-1', { Self: true }), ...many.slice(100)];
-  const { machines } = renderSections(model({ status: status({ Peers }) }));
-  assert.match(
-    textOf(machines.text),
-    /202 machines share this store; 162 more are not shown .*web-1 this one .*silent v3/,
-  );
-  assert.equal(machines.text.split('<tr data-key').length - 1, 40);
+  const shown = (others: typeof many) => {
+    const Peers = [...others.slice(0, 100), machine('silent', bad), machine('web-1', { Self: true })];
+    return renderSections(model({ status: status({ Peers: [...Peers, ...others.slice(100)] }) })).machines.text;
+  };
+  const failing = shown(many.map((each) => ({ ...each, ErrorsLastMinute: 9 })));
+  assert.match(textOf(failing), /202 machines share this store; 162 more are not shown .*web-1 this one .*silent v3/);
+  assert.equal(failing.split('<tr data-key').length - 1, 40);
+  const fine = shown(many);
+  assert.match(textOf(fine), /202 machines share this store Machine .*● 200 more are ready .*, web-41 and 160 more /);
+  assert.equal(fine.split('<tr data-key').length - 1, 2);
 });
 
 test('the text for curl has a line for each machine, if there are several', () => {
@@ -271,6 +341,10 @@ test('the text for curl has a line for each machine, if there are several', () =
     'machine web-4 at http://web-4.example.com:8001: nothing in service, not serving, 0 in flight',
   ]);
   assert.deepEqual(lines(status()), []);
+  assert.deepEqual(lines(PAGES['a peer is out']?.().status ?? assert.fail()).slice(1, 3), [
+    'machine web-2 at http://web-2.example.com:8001: v3, ready, 7 in flight',
+    'machine web-3 at http://web-3.example.com:8001: v3, ready, 7 in flight, no fallback to it (open)',
+  ]);
 });
 
 test('what happens is told in the order of its weight', () => {
@@ -311,4 +385,36 @@ test('the histogram draws as many bars as there are buckets, for each of those c
     ['h1', 10],
     ['h2', 10],
   ]);
+});
+
+test('a class of answers is drawn only where there are such answers', () => {
+  const outline = (page: string, look: string) => {
+    const { traffic } = renderSections(PAGES[page]?.() ?? model());
+    return new RegExp(`id="chart-requests".*?fill="url\\(#${look}\\)" d="([^"]+)"`, 's').exec(traffic.text)?.[1];
+  };
+  // Many in the last 70 s of the hour, next to none before: from the axis up at its end.
+  assert.match(outline('failed container', 'c5') ?? '', /h\d\dv-\d\d(?:h1v-?\d+){1,2}h1V132z$/);
+  assert.ok(Number(outline('failed container', 'c5')?.length) < 60);
+  assert.equal(outline('no traffic at all', 'c2'), undefined);
+});
+
+test('a line is drawn from step to step, and has a gap where nothing is known', () => {
+  const recent = status().Recent;
+  const known = (from: number, to: number) => recent.slice(from, to);
+  const Recent = [...known(0, 90), ...known(180, 183), ...known(240, 360)];
+  const { latency: markup } = renderSections(model({ status: status({ Recent }) }));
+  const [, d = ''] = /class="line p50"[^>]* d="([^"]+)"/.exec(markup.text) ?? [];
+  const widths = d
+    .split('M')
+    .slice(1)
+    .map((run) => {
+      const pieces = /l([^h]*)h/.exec(run)?.[1]?.match(/-?\d+/g) ?? [];
+      return pieces.reduce((sum, wide, at) => sum + (at % 2 === 0 ? Number(wide) : 0), 1);
+    });
+  const steps = new Set(Recent.map(({ At }) => Math.floor((Date.parse(At) - 1) / 30_000)));
+  assert.equal(widths.length, 3);
+  assert.equal(
+    widths.reduce((sum, wide) => sum + wide, 0),
+    steps.size,
+  );
 });
