@@ -25,13 +25,13 @@ export interface CompressContext {
 
 /**
  * Gives a container's response the coding that its client prefers, if it is one that gains by it. What comes back takes the
- * place of the response. Rejects with what the response failed with.
+ * place of the response; a promise only where there is something to wait for. Rejects with what the response failed with.
  */
-export async function compress(
+export function compress(
   exchange: Exchange,
   response: UpstreamResponse,
   context: CompressContext,
-): Promise<UpstreamResponse> {
+): UpstreamResponse | Promise<UpstreamResponse> {
   const { compression, encoders } = context;
   const { head } = response;
   if (head.status === 304) response.head = notModifiedHead(exchange.head, head, compression);
@@ -41,11 +41,19 @@ export async function compress(
     response.head = compressedHead(head, coding);
     return response;
   }
-  if (coding !== null && !encoders.overloaded) {
-    const compressed = (await compressWhole(response, coding, context)) ?? compressStream(response, coding, context);
-    if (compressed !== null) return compressed;
-  }
+  if (coding !== null && !encoders.overloaded) return compressBody(response, coding, context);
   response.head = plainHead(head);
+  return response;
+}
+
+async function compressBody(
+  response: UpstreamResponse,
+  coding: Coding,
+  context: CompressContext,
+): Promise<UpstreamResponse> {
+  const compressed = (await compressWhole(response, coding, context)) ?? compressStream(response, coding, context);
+  if (compressed !== null) return compressed;
+  response.head = plainHead(response.head);
   return response;
 }
 

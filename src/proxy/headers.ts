@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { isIP } from 'node:net';
 import { addressMatcher, unmapped } from '../cidr.ts';
@@ -66,10 +66,25 @@ export function trustIn(cidrs: string[]): Trust {
   return addressMatcher(cidrs);
 }
 
+const ID_LENGTH = 32;
+const IDS_AT_ONCE = 128;
+let ids = '';
+let nextId = 0;
+
+/** 128 random bits in hex, as nginx' `$request_id`; a slice of many that were made at once. */
+function newId(): string {
+  if (nextId === ids.length) {
+    ids = randomBytes((ID_LENGTH / 2) * IDS_AT_ONCE).toString('hex');
+    nextId = 0;
+  }
+  nextId += ID_LENGTH;
+  return ids.slice(nextId - ID_LENGTH, nextId);
+}
+
 /** The id that a trusted peer has given the request, else a new one. */
 export function requestId(head: RequestHead, client: Client, trust: Trust): string {
   const given = client.address !== null && trust(client.address) ? givenId(head) : null;
-  return given ?? randomUUID();
+  return given ?? newId();
 }
 
 /** The id in a request's head; null when there is none, or one that may not be one. */

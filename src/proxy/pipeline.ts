@@ -91,7 +91,10 @@ async function forward(exchange: Exchange, context: PipelineContext, hsts: strin
   if (hsts !== null) answer.head = withHsts(answer.head, hsts);
   if (trace.marker === 'trusted' && answer.live) answer.head = withLiveNote(answer.head);
   if (trace.fallback !== null && peers?.debugHeaders === true) answer.head = withFallbackNote(answer.head);
-  await deliver(exchange, await compress(exchange, answer, context), context.spool);
+  // Most of the time there is nothing to wait for, and waiting for nothing costs something too.
+  const compressed = compress(exchange, answer, context);
+  const delivery = deliver(exchange, compressed instanceof Promise ? await compressed : compressed, context.spool);
+  if (delivery !== null) await delivery;
 }
 
 /** Answers whether this machine could serve, whatever host is asked for. Only what peers ask is not counted. */

@@ -62,10 +62,10 @@ export class UpstreamResponse {
 }
 
 /**
- * Hands a response to the client. Rejects when it could not be handed over whole; the client's connection is broken then,
- * unless nothing was written yet.
+ * Hands a response to the client: at once, then it returns null, or as the rest of it comes. Throws or rejects when it could
+ * not be handed over whole; the client's connection is broken then, unless nothing was written yet.
  */
-export async function deliver(exchange: Exchange, response: UpstreamResponse, spool: Spool): Promise<void> {
+export function deliver(exchange: Exchange, response: UpstreamResponse, spool: Spool): Promise<void> | null {
   if (response.failure !== null) throw new WunderproxyError(response.failure);
   if (exchange.over) {
     response.source.abort();
@@ -76,9 +76,9 @@ export async function deliver(exchange: Exchange, response: UpstreamResponse, sp
     // Most responses are whole by the time that their head is looked at: they need only one write.
     const { chunks } = response;
     exchange.reply(response.head, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
-    return;
+    return null;
   }
-  await new Promise<void>((resolve, reject) => new Delivery(exchange, response, spool, resolve, reject).start());
+  return new Promise((resolve, reject) => new Delivery(exchange, response, spool, resolve, reject).start());
 }
 
 /**
