@@ -214,9 +214,12 @@ test('a reader that stops holds up no request; what it misses is dropped, counte
   const lost = parsed
     .filter(({ msg }) => msg === 'access log lines were lost')
     .reduce((sum, each) => sum + Number(each['lines']), 0);
-  assert.equal(lost, stuck.accessLog.lost);
+  // Of the later ones a few may have been lost too, before there was room again.
+  const later = await worker.statsWhen(({ accessLog }) => accessLog.lost === lost);
+  assert.ok(later.accessLog.lost >= stuck.accessLog.lost);
   t.diagnostic(`${stuck.requests} requests answered while nobody read, ${lost} lines lost`);
-  assert.equal(parsed.filter(({ target }) => target === request.split(' ')[1]).length, stuck.requests - lost);
+  const written = parsed.filter(({ target }) => target === request.split(' ')[1]).length;
+  assert.equal(written, stuck.requests - stuck.accessLog.lost);
 });
 
 test('a disk that is full costs lines, never requests, and is told once', async (t) => {

@@ -34,6 +34,7 @@ test('a head that is not complete in time gets 408, however steadily it drips', 
     return client.text !== '';
   });
   assert.match(await client.all(), /^HTTP\/1\.1 408 [^]*header_timeout/);
+  await worker.statsWhen(({ errors }) => errors.header_timeout === 1);
   assert.deepEqual(loggedCodes(worker), ['header_timeout']);
 });
 

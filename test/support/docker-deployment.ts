@@ -133,17 +133,26 @@ export interface Taps {
   start: StartOptions;
 }
 
+type Ends = (() => Promise<void> | void)[];
+
+/** What ends before a store is removed. */
+const endsOf = new WeakMap<TestS3, Ends>();
+
 /**
  * Everything is cleared away when the test ends: the programs and taps first, so that no program is at work on what is
- * being removed. With the store of another deployment it stands for a second machine.
+ * being removed. With the store of another deployment it stands for a second machine, and ends together with it.
  */
 export async function dockerDeployment(t: Cleanup, stateDir: string, store?: TestS3): Promise<DockerDeployment> {
-  const ends: (() => Promise<void> | void)[] = [];
-  t.after(async () => {
-    for (const end of ends) await end();
-  });
+  const ends: Ends = (store && endsOf.get(store)) ?? [];
+  if (store === undefined) {
+    t.after(async () => {
+      for (const end of ends) await end();
+    });
+  }
   const docker = await dockerForTest(t);
-  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, store ?? (await s3ForTest(t)), stateDir);
+  const s3 = store ?? (await s3ForTest(t));
+  endsOf.set(s3, ends);
+  return new DockerDeployment({ after: (end) => void ends.push(end) }, docker, s3, stateDir);
 }
 
 /**
