@@ -90,7 +90,13 @@ test(
     });
     const worker = await TestWorker.start(t, { route: { active: upstream.target }, tls: testMaterial() });
     openPage(t, `https://localhost:${worker.tlsPort}/`);
+    // Without a report, this says how far the page has come.
+    let done = false;
+    t.after(() => {
+      if (!done) t.diagnostic(`${upstream.begun.map(({ url }) => url).join(' ')}\n${worker.output.slice(-2_000)}`);
+    });
     const report = JSON.parse(await reported) as Report;
+    done = true;
     assert.deepEqual(report, {
       events: ['1', '2', '3'],
       greeting: 'hello',

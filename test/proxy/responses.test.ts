@@ -209,6 +209,7 @@ test('large responses side by side never carry bytes of one another, however fas
       if (client % 3 === 0) await sleep(2);
     }
     const body = Buffer.concat(chunks);
+    assert.equal(response.statusCode, 200, body.toString('latin1', 0, 500));
     const own = data.subarray(offset, offset + BODY);
     const wrong = body.findIndex((byte, at) => byte !== own[at]);
     assert.equal(wrong, -1, `the body of client ${client} is not its own from byte ${wrong} of ${body.length} on`);
