@@ -3,8 +3,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { freePort } from './free-port.ts';
 import { type Cleanup, endProcess, spawnForTest } from './processes.ts';
 
@@ -66,6 +68,8 @@ export class Pebble {
     t.after(() => rmSync(folder, { recursive: true, force: true }));
     pebble.#process = child;
     await said(child, /ACME directory available/);
+    // It says so just before it listens.
+    await untilListens(port);
     return pebble;
   }
 
@@ -79,6 +83,21 @@ export class Pebble {
   /** From now on nobody answers at its address. */
   async stop(): Promise<void> {
     if (this.#process) await endProcess(this.#process);
+  }
+}
+
+async function untilListens(port: number): Promise<void> {
+  const deadline = performance.now() + START_LIMIT_MS;
+  for (;;) {
+    const socket = connect(port, '127.0.0.1');
+    const heard = await once(socket, 'connect').then(
+      () => true,
+      () => false,
+    );
+    socket.destroy();
+    if (heard) return;
+    if (performance.now() > deadline) throw new Error(`nothing listens on port ${port}`);
+    await delay(10);
   }
 }
 
