@@ -51,7 +51,7 @@ const sickMachine =
   (at: number, shop: Workshop): string[] => {
     const cfg = join(shop.environment, `machine-${at}.cfg`);
     writeFileSync(cfg, at === sick ? 'HEALTH_STATUS=500\n' : '');
-    return ['--cfg', cfg, '--launch-timeout', '2s'];
+    return at === sick ? ['--cfg', cfg, '--launch-timeout', '10s'] : ['--cfg', cfg];
   };
 
 test('a deploy on three machines under load loses no request, and is one entry of the history', async (t) => {
@@ -80,7 +80,7 @@ test('one machine that fails its health check stops the deploy: all traffic stay
   assert.equal(failed.code, 1, failed.out + failed.err);
   assert.match(
     failed.err,
-    new RegExp(`${programs[1]?.api}: The container was not healthy within 2s; /up answered: .*500`),
+    new RegExp(`${programs[1]?.api}: The container was not healthy within 10s; /up answered: .*500`),
   );
   assert.match(failed.err, /every machine serves what it served before/);
   for (const { api } of programs) assert.match(failed.err, new RegExp(`${api} serves v1 \\([0-9a-f]{8}\\)\n`));

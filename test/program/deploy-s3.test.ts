@@ -36,8 +36,8 @@ async function fleet(t: TestContext) {
       startProgram(t, {
         args: [
           ...['--runtime', 'process', '--workers', '1', '--s3-endpoint', endpoint, '--s3-path-style'],
-          ...['--api-token-file', token, '--heartbeat', '1s', '--launch-timeout', '6s'],
-          ...(name === 'three' ? ['--cfg', sick] : []),
+          ...['--api-token-file', token, '--heartbeat', '1s'],
+          ...(name === 'three' ? ['--cfg', sick, '--launch-timeout', '10s'] : []),
           ...[bucket, 'production', 'shop'],
         ],
         env,

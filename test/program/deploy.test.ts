@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 import type { JournalEntry } from '../../src/manager/journal.ts';
@@ -216,7 +216,7 @@ test('stop-old with a hash leaves other containers that wait', async (t) => {
 });
 
 test('what is wrong with a call is said by code, and nothing is left behind', async (t) => {
-  const { shop, program } = await setUp(t, ['--launch-timeout', '3s']);
+  const { shop, program } = await setUp(t);
   const missing = 'd41d8cd98f00b204e9800998ecf8427e';
   const changed = shop.config('v1');
   writeFileSync(join(shop.environment, `container.${changed}.json`), '{}');
@@ -246,29 +246,32 @@ const unhealthy: [string, Record<string, string>, RegExp][] = [
     /301 Moved Permanently to https:\/\/shop\.example\/up/,
   ],
   ['never listens', { NEVER_LISTENS: '1' }, /connection refused/],
-  ['never answers', { HEALTH_DELAY: '60000' }, /not healthy within 2s/],
+  ['never answers', { HEALTH_DELAY: '60000' }, /not healthy within 10s/],
 ];
 
-for (const [what, env, expected] of unhealthy) {
-  test(`an application that ${what} fails its launch with the reasons, and is gone`, async (t) => {
-    const { shop, program } = await setUp(t, ['--launch-timeout', '2s']);
-    const hash = shop.config('v1', { env });
-    const answer = await program.call('POST', '/launch', hash, { accept: 'application/json' });
-    assert.equal(answer.status, 504);
-    const { Error: error } = JSON.parse(answer.text) as {
-      Error: {
-        Code: string;
-        Message: string;
-        Detail: { Probes: { Result: string; FirstAt: string }[]; Logs: string[] };
+// Side by side: each waits for the whole launch timeout, which is long enough for a busy machine.
+describe('a launch that fails', { concurrency: true }, () => {
+  for (const [what, env, expected] of unhealthy) {
+    test(`an application that ${what} fails its launch with the reasons, and is gone`, async (t) => {
+      const { shop, program } = await setUp(t, ['--launch-timeout', '10s']);
+      const hash = shop.config('v1', { env });
+      const answer = await program.call('POST', '/launch', hash, { accept: 'application/json' });
+      assert.equal(answer.status, 504);
+      const { Error: error } = JSON.parse(answer.text) as {
+        Error: {
+          Code: string;
+          Message: string;
+          Detail: { Probes: { Result: string; FirstAt: string }[]; Logs: string[] };
+        };
       };
-    };
-    assert.equal(error.Code, 'not_healthy');
-    assert.match(error.Message, expected);
-    for (const probe of error.Detail.Probes) assert.ok(Date.parse(probe.FirstAt) > 0);
-    if (env['EXIT_CODE']) assert.match(error.Detail.Logs.join('\n'), /exiting with status 3/);
-    assert.deepEqual((await statusOf(program)).Containers, []);
-  });
-}
+      assert.equal(error.Code, 'not_healthy');
+      assert.match(error.Message, expected);
+      for (const probe of error.Detail.Probes) assert.ok(Date.parse(probe.FirstAt) > 0);
+      if (env['EXIT_CODE']) assert.match(error.Detail.Logs.join('\n'), /exiting with status 3/);
+      assert.deepEqual((await statusOf(program)).Containers, []);
+    });
+  }
+});
 
 test('a container that ends in service is told in the journal with its last words, and counts go on', async (t) => {
   const shop = workshop(t);

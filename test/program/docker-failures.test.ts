@@ -30,7 +30,7 @@ async function setUp(t: TestContext, args: string[] = []) {
   return { deployment, taps, program, store };
 }
 
-describe('errors of the API', { concurrency: 2 }, () => {
+describe('errors of the API', { concurrency: 4 }, () => {
   test('what is wrong with a config or its image is said by code, and nothing is left behind', LIMIT, async (t) => {
     const { deployment, program } = await setUp(t);
     const missing = 'd41d8cd98f00b204e9800998ecf8427e';
@@ -70,18 +70,19 @@ describe('errors of the API', { concurrency: 2 }, () => {
 
   const unhealthy: [string, Record<string, string>, RegExp][] = [
     ['exits', { EXIT_CODE: '3' }, /exited with status 3/],
-    ['answers 500', { HEALTH_STATUS: '500' }, /not healthy within 3s.*500 Internal Server Error/],
+    ['answers 500', { HEALTH_STATUS: '500' }, /not healthy within 20s.*500 Internal Server Error/],
     [
       'redirects',
       { HEALTH_STATUS: '301', HEALTH_LOCATION: 'https://shop.example/up' },
       /301 Moved Permanently to https:\/\/shop\.example\/up/,
     ],
     ['never listens', { NEVER_LISTENS: '1' }, /connection refused/],
-    ['never answers', { HEALTH_DELAY: '60000' }, /not healthy within 3s/],
+    ['never answers', { HEALTH_DELAY: '60000' }, /not healthy within 20s/],
   ];
   for (const [what, env, expected] of unhealthy) {
     test(`an application that ${what} fails its launch with the reasons, and is gone`, LIMIT, async (t) => {
-      const { deployment, program, store } = await setUp(t, ['--launch-timeout', '3s']);
+      // Long enough for a busy machine's engine to start a container that answers.
+      const { deployment, program, store } = await setUp(t, ['--launch-timeout', '20s']);
       await deploy(program, await store('v1'));
       const answer = await program.call('POST', '/launch', await store('v2', env), { accept: 'application/json' });
       assert.equal(answer.status, 504);

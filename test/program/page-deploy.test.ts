@@ -149,7 +149,7 @@ test('without JavaScript the page reloads itself, and every form works', async (
 });
 
 test('a launch that fails says why, in words, with probes and last log lines', async (t) => {
-  const { shop, program, url } = await setUp(t, ['--launch-timeout', '2s']);
+  const { shop, program, url } = await setUp(t);
   const hash = shop.config('v1', { env: { EXIT_CODE: '3' } });
   const browser = await browserFor(t);
   const { context, seen } = await profile(browser);
