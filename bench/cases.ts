@@ -10,6 +10,44 @@ function kept(connections: number, path = '/small', more: Partial<Load> = {}): L
   return { driver: 'autocannon', connections, path, ...more };
 }
 
+/** What a small answer is asked for with by a browser. */
+const BROWSER = {
+  accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
+  'accept-language': 'de-DE,de;q=0.8,en-US;q=0.5,en;q=0.3',
+  'cache-control': 'no-cache',
+  cookie: `_shop_session=${'s'.repeat(320)}; theme=dark; consent=necessary`,
+  pragma: 'no-cache',
+  referer: 'https://shop.example/products?page=3&sort=price',
+  'sec-ch-ua': '"Chromium";v="142", "Not_A Brand";v="99"',
+  'sec-ch-ua-mobile': '?0',
+  'sec-ch-ua-platform': '"Linux"',
+  'sec-fetch-dest': 'document',
+  'sec-fetch-mode': 'navigate',
+  'sec-fetch-site': 'same-origin',
+  'sec-fetch-user': '?1',
+  'upgrade-insecure-requests': '1',
+  'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
+};
+
+/** What none of the others looks like, so that nothing is fast only for what is measured. */
+const SHAPES: readonly Case[] = [
+  loadCase({
+    name: 'get-headers',
+    title: "Small GET with a browser's and a framework's header fields",
+    load: kept(64, '/headers', { headers: BROWSER }),
+  }),
+  loadCase({ name: 'get-chunked', title: 'GET of 16 KiB that come in chunks', load: kept(64, '/chunked') }),
+  loadCase({
+    name: 'http10',
+    title: 'Small GET by HTTP/1.0 clients, a new connection each',
+    load: kept(32, '/small', { driver: 'new-connections', http10: true }),
+  }),
+  loadCase({ name: 'get-1k', title: 'GET of 1 KiB', load: kept(64, '/1k') }),
+  loadCase({ name: 'get-128k', title: 'GET of 128 KiB', load: kept(32, '/128k') }),
+  loadCase({ name: 'post-1k', title: 'POST of 1 KiB', load: kept(64, '/', { upload: 1_024 }) }),
+  loadCase({ name: 'post-1m', title: 'POST of 1 MiB', load: kept(16, '/', { upload: 1_024 * 1_024 }) }),
+];
+
 /** In the order in which they run: those over plain HTTP first, so that a quick run starts every contender twice only. */
 export const CASES: readonly Case[] = [
   loadCase({ name: 'get-1', title: 'Small GET, 1 connection kept alive', load: kept(1) }),
@@ -59,6 +97,7 @@ export const CASES: readonly Case[] = [
     needs: 'h2load',
     load: kept(16, '/small', { driver: 'h2load' }),
   }),
+  ...SHAPES,
   growth,
   slowClients,
   switches,

@@ -78,7 +78,9 @@ async function keptAlive(load: Load, target: Target, ms: number): Promise<LoadRe
 async function newConnections(load: Load, target: Target, ms: number): Promise<LoadResult> {
   const meter = new Meter();
   const end = performance.now() + LEAD + ms;
-  const request = requestText(load.path, 'close');
+  const request = load.http10
+    ? `GET ${load.path} HTTP/1.0\r\nHost: localhost\r\n\r\n`
+    : requestText(load.path, 'close');
   const line = async () => {
     while (performance.now() < end) {
       const begun = performance.now();
@@ -88,7 +90,7 @@ async function newConnections(load: Load, target: Target, ms: number): Promise<L
       socket.on('error', () => meter.failed++);
       socket.write(request);
       await closed(socket);
-      meter.answer(text.startsWith('HTTP/1.1 200') ? 200 : 0, performance.now() - begun);
+      meter.answer(/^HTTP\/1\.[01] 200/.test(text) ? 200 : 0, performance.now() - begun);
     }
   };
   await Promise.all(Array.from({ length: load.connections }, line));

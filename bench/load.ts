@@ -20,6 +20,8 @@ export interface Load {
   headers?: Record<string, string>;
   /** Bytes of a POST; without it, GET. */
   upload?: number;
+  /** HTTP/1.0, with `new-connections` only. */
+  http10?: boolean;
 }
 
 /** Where it goes. */

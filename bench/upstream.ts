@@ -3,7 +3,9 @@
  * requests from raw sockets and answers from memory.
  *
  *     GET /small   128 bytes            GET /16k, /1m   that many bytes, of a type that nobody compresses
- *     GET /text    16 KiB of HTML       POST /          how many bytes came
+ *     GET /1k, /128k   the same             GET /chunked   16 KiB in chunks of 4 KiB
+ *     GET /headers     128 bytes under the 20 header fields of a usual application
+ *     GET /text        16 KiB of HTML       POST /         how many bytes came
  *     GET /head    the request's head as it came        GET /up  for health checks
  *
  * Listens on 127.0.0.1 at PORT, in half as many processes as there are processors.
@@ -23,15 +25,53 @@ const html = `<!doctype html><title>Shop</title>${Array.from(
 const answers = new Map([
   ['/up', answer('text/plain', Buffer.from('up\n'))],
   ['/small', answer('text/plain', Buffer.alloc(128, 's'))],
+  ['/1k', answer('application/octet-stream', Buffer.alloc(1_024, 'k'))],
+  ['/128k', answer('application/octet-stream', Buffer.alloc(128 * 1_024, 'm'))],
+  ['/chunked', chunked(4, Buffer.alloc(4 * 1_024, 'c'))],
+  ['/headers', answer('text/plain', Buffer.alloc(128, 's'), applicationHeaders())],
   ['/16k', answer('application/octet-stream', Buffer.alloc(16 * 1_024, 'm'))],
   ['/1m', answer('application/octet-stream', Buffer.alloc(1_024 * 1_024, 'l'))],
   ['/text', answer('text/html', Buffer.from(html.slice(0, 16 * 1_024)))],
 ]);
 const missing = Buffer.from('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n');
 
-function answer(type: string, body: Buffer): Buffer {
-  const head = `HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`;
+function answer(type: string, body: Buffer, more = ''): Buffer {
+  const head = `HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: ${type}\r\n${more}Content-Length: ${body.length}\r\n\r\n`;
   return Buffer.concat([Buffer.from(head), body]);
+}
+
+function chunked(chunks: number, chunk: Buffer): Buffer {
+  const type = 'application/octet-stream';
+  const head = `HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n`;
+  const [size, end] = [Buffer.from(`${chunk.length.toString(16)}\r\n`), Buffer.from('\r\n')];
+  const body = Array.from({ length: chunks }, () => [size, chunk, end]).flat();
+  return Buffer.concat([Buffer.from(head), ...body, Buffer.from('0\r\n\r\n')]);
+}
+
+/** What a framework adds by itself. */
+function applicationHeaders(): string {
+  const fields = {
+    Date: 'Mon, 23 Nov 2026 09:00:00 GMT',
+    'Cache-Control': 'max-age=0, private, must-revalidate',
+    ETag: 'W/"0123456789abcdef0123456789abcdef"',
+    Vary: 'Accept, Origin',
+    'X-Frame-Options': 'SAMEORIGIN',
+    'X-XSS-Protection': '0',
+    'X-Content-Type-Options': 'nosniff',
+    'X-Permitted-Cross-Domain-Policies': 'none',
+    'Referrer-Policy': 'strict-origin-when-cross-origin',
+    'Content-Security-Policy': "default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'self'",
+    'Permissions-Policy': 'camera=(), microphone=(), geolocation=()',
+    'Cross-Origin-Opener-Policy': 'same-origin',
+    'Set-Cookie': `_shop_session=${'s'.repeat(320)}; path=/; HttpOnly; SameSite=Lax`,
+    'X-Request-Id': '01234567-89ab-cdef-0123-456789abcdef',
+    'X-Runtime': '0.004211',
+    'Server-Timing': 'sql;dur=1.2, render;dur=2.1',
+    Link: '</assets/application.css>; rel=preload; as=style; nopush',
+  };
+  return Object.entries(fields)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('');
 }
 
 function serve(socket: net.Socket): void {
