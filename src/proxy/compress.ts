@@ -8,12 +8,12 @@ import {
   plainHead,
 } from './compress-headers.ts';
 import { CompressedStream } from './compress-stream.ts';
-import type { Encoders } from './encoders.ts';
+import { type Encoders, encodeWhole } from './encoders.ts';
 import type { Exchange } from './exchange.ts';
 import { UpstreamResponse } from './response-body.ts';
 import type { Spool } from './spool.ts';
 
-/** Bodies whose length is known and no more than this (bytes) are compressed in one go, and keep a Content-Length. */
+/** Bodies that are here, or of no more than this length (bytes), are compressed in one go and keep a Content-Length. */
 const WHOLE = 64 * 1024;
 
 /** What the stage works with. */
@@ -32,7 +32,7 @@ export function compress(
   response: UpstreamResponse,
   context: CompressContext,
 ): UpstreamResponse | Promise<UpstreamResponse> {
-  const { compression, encoders } = context;
+  const { compression } = context;
   const { head } = response;
   if (head.status === 304) response.head = notModifiedHead(exchange.head, head, compression);
   const coding = codingFor(exchange.head, head, compression);
@@ -41,45 +41,42 @@ export function compress(
     response.head = compressedHead(head, coding);
     return response;
   }
-  if (coding !== null && !encoders.overloaded) return compressBody(response, coding, context);
-  response.head = plainHead(head);
-  return response;
+  return (coding === null ? null : compressBody(response, coding, context)) ?? plain(response);
 }
 
-async function compressBody(
+/** Null: there is no memory for it, or no time. */
+function compressBody(
   response: UpstreamResponse,
   coding: Coding,
   context: CompressContext,
-): Promise<UpstreamResponse> {
-  const compressed = (await compressWhole(response, coding, context)) ?? compressStream(response, coding, context);
-  if (compressed !== null) return compressed;
+): UpstreamResponse | Promise<UpstreamResponse> | null {
+  const { encoders, spool } = context;
+  const length = response.ended ? lengthOf(response.chunks) : response.head.length;
+  if (length !== null && length <= WHOLE) {
+    if (response.ended) return compressWhole(response, coding);
+    if (!response.live && spool.takeMemory(0, length)) {
+      return untilEnded(response)
+        .then(() => compressWhole(response, coding))
+        .finally(() => spool.releaseMemory(length));
+    }
+  }
+  return encoders.overloaded ? null : compressStream(response, coding, context);
+}
+
+function plain(response: UpstreamResponse): UpstreamResponse {
   response.head = plainHead(response.head);
   return response;
-}
-
-/** Null: the body is not one to wait for, or there is no memory for it. Nothing has been awaited then. */
-function compressWhole(
-  response: UpstreamResponse,
-  coding: Coding,
-  context: CompressContext,
-): Promise<UpstreamResponse> | null {
-  const { spool } = context;
-  const length = response.ended ? lengthOf(response.chunks) : response.head.length;
-  if (length === null || (!response.ended && (response.live || length > WHOLE))) return null;
-  if (!spool.takeMemory(0, length)) return null;
-  return encodeWhole(response, coding, context.encoders).finally(() => spool.releaseMemory(length));
 }
 
 function lengthOf(chunks: readonly Buffer[]): number {
   return chunks.reduce((sum, chunk) => sum + chunk.length, 0);
 }
 
-async function encodeWhole(response: UpstreamResponse, coding: Coding, encoders: Encoders): Promise<UpstreamResponse> {
-  if (!response.ended) await untilEnded(response);
+function compressWhole(response: UpstreamResponse, coding: Coding): UpstreamResponse {
   // It is to be refused as a whole.
   if (response.source.overran) return response;
   const { chunks } = response;
-  const body = await encoders.whole(coding, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+  const body = encodeWhole(coding, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
   const trailers = compressedTrailers(response.trailers);
   // HTTP/1.1 has trailers only where the length is not told beforehand.
   const length = trailers.length === 0 ? body.length : null;
