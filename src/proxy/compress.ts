@@ -75,8 +75,7 @@ function lengthOf(chunks: readonly Buffer[]): number {
 function compressWhole(response: UpstreamResponse, coding: Coding): UpstreamResponse {
   // It is to be refused as a whole.
   if (response.source.overran) return response;
-  const { chunks } = response;
-  const body = encodeWhole(coding, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+  const body = encodeWhole(coding, response.takeBody());
   const trailers = compressedTrailers(response.trailers);
   // HTTP/1.1 has trailers only where the length is not told beforehand.
   const length = trailers.length === 0 ? body.length : null;

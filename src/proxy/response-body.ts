@@ -3,6 +3,8 @@ import type { Exchange, ExchangeOwner, Fields, ResponseHead } from './exchange.t
 import { OverflowBuffer, type OverflowOwner } from './overflow.ts';
 import type { Spool } from './spool.ts';
 
+const EMPTY = Buffer.alloc(0);
+
 /** The container's end of a response. */
 export interface ResponseSource {
   pause(): void;
@@ -48,6 +50,16 @@ export class UpstreamResponse {
     return false;
   }
 
+  /**
+   * All of the body, when it has ended. It is not kept here: V8 may find out late that a response is over, and collects its
+   * whole heap the more often the more memory hangs on what it has not looked at yet.
+   */
+  takeBody(): Buffer {
+    const [first, ...others] = this.chunks.splice(0);
+    if (first === undefined) return EMPTY;
+    return others.length === 0 ? first : Buffer.concat([first, ...others]);
+  }
+
   end(trailers: Fields): void {
     this.trailers = trailers;
     this.ended = true;
@@ -74,8 +86,7 @@ export function deliver(exchange: Exchange, response: UpstreamResponse, spool: S
   if (response.ended && response.trailers.length === 0) {
     if (response.source.overran) throw new WunderproxyError('upstream_malformed');
     // Most responses are whole by the time that their head is looked at: they need only one write.
-    const { chunks } = response;
-    exchange.reply(response.head, chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
+    exchange.reply(response.head, response.takeBody());
     return null;
   }
   return new Promise((resolve, reject) => new Delivery(exchange, response, spool, resolve, reject).start());

@@ -13,6 +13,7 @@ import {
   parseResponseHead,
   type ResponseFraming,
 } from './http1-response.ts';
+import { leaveBlock, READ_SIZE, SHARED, takeBlock } from './read-buffers.ts';
 import type { StoredBody } from './request-body.ts';
 import type { Sweeper, Watched } from './sweeper.ts';
 
@@ -68,25 +69,11 @@ const HINT_MARGIN = 1_000;
 const IDLE_AT_MOST = 60_000;
 /** Bodies up to this many bytes go out in one write with their head: cheaper than a vectored write. */
 const ONE_WRITE = 16 * 1024;
-const READ_SIZE = 64 * 1024;
 /** A body larger than this (bytes) is read into blocks of its own, which are handed on without being copied. */
 const LARGE_BODY = 16 * 1024;
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const NEVER = Number.POSITIVE_INFINITY;
-
-/**
- * Where all connections read to: what is read is used up, or copied, before the next one reads. A buffer for each read, as
- * Node makes them, costs more than the copy of a small response.
- */
-const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
-
-/**
- * Blocks for large bodies, to be used again as long as their bytes are with the kernel by the time that the next ones come. To
- * make new ones all the time has V8 collect its whole heap again and again, for the memory that it thinks it would free.
- */
-const spareBlocks: Buffer[] = [];
-const MOST_SPARE_BLOCKS = 32;
 
 /** A connection to a container, for one request at a time (RFC 9112, without pipelining). */
 export class UpstreamConnection implements Watched {
@@ -273,14 +260,12 @@ export class UpstreamConnection implements Watched {
     this.#kept = false;
     this.#receive(buffer.subarray(0, bytes));
     const more = this.#head !== null && (2 * bytes >= READ_SIZE || (this.#head.length ?? 0) > LARGE_BODY);
-    if (more && (buffer === SHARED || this.#kept))
-      this.#buffer = spareBlocks.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+    if (more && (buffer === SHARED || this.#kept)) this.#buffer = takeBlock();
     else if (!more) this.#leaveBlock();
   }
 
   #leaveBlock(): void {
-    if (this.#buffer !== SHARED && !this.#kept && spareBlocks.length < MOST_SPARE_BLOCKS)
-      spareBlocks.push(this.#buffer);
+    if (this.#buffer !== SHARED && !this.#kept) leaveBlock(this.#buffer);
     this.#buffer = SHARED;
   }
 

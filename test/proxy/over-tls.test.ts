@@ -7,6 +7,7 @@ process.env['TEST_OVER_TLS'] = 'true';
 await import('./buffering.test.ts');
 await import('./failures.test.ts');
 await import('./lifecycle.test.ts');
+await import('./own-bytes.test.ts');
 await import('./responses.test.ts');
 await import('./soak.test.ts');
 await import('./timers.test.ts');
