@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
+import type { Place } from './crowd.ts';
 import type { Exchange, ExchangeOwner, Fields } from './exchange.ts';
 import { Fallback, type FallbackAttempt } from './fallback.ts';
 import { interimFields, reasonPhrase, responseFields, trailerFields, upgradeFields } from './headers.ts';
@@ -65,6 +66,8 @@ class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSour
   readonly #reject: (error: WunderproxyError) => void;
   #phase: Phase = 'waiting';
   #target: Target | null = null;
+  /** At the target. */
+  #place: Place<Occupant> | null = null;
   #connection: UpstreamConnection | null = null;
   #response: UpstreamResponse | null = null;
   /** Whether the present target may have read the request. */
@@ -119,7 +122,7 @@ class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSour
     this.#written = false;
     this.#target = target;
     this.#trace.dispatch(tally);
-    target.claim(this);
+    this.#place = target.claim(this);
     const tunnel = request.upgrade !== null;
     const connection = tunnel || this.#retried ? target.newConnection(tunnel) : target.takeConnection();
     this.#connection = connection;
@@ -239,7 +242,7 @@ class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSour
     this.#connection = null;
     this.#trace.releasedAt = performance.now();
     if (this.#written) target.tally.finish(this.#trace.releasedAt - this.#trace.dispatchedAt);
-    target.release(this);
+    target.release(this.#place);
   }
 
   #end(): void {

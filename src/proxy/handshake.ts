@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Place } from './crowd.ts';
 import type { Client } from './exchange.ts';
 import type { ClientConnection, ConnectionState, Http1Host } from './http1.ts';
 
@@ -8,6 +9,7 @@ const RETIRE_GRACE = 1_000;
 /** A connection whose TLS handshake is under way: counted and timed like any other. */
 export class Handshake implements ClientConnection {
   readonly client: Client;
+  place: Place<ClientConnection> | null = null;
   readonly #socket: Socket;
   readonly #host: Http1Host;
   #state: ConnectionState | null = 'new';

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 import type { ConnectionStates, WorkerTimeouts } from '../messages.ts';
+import type { Place } from './crowd.ts';
 import { type Client, clientOf, type Exchange } from './exchange.ts';
 import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';
 import type { Watched } from './sweeper.ts';
@@ -28,6 +29,8 @@ export interface ClientConnection extends Watched {
   readonly client: Client;
   /** Null once it is closed. */
   readonly state: ConnectionState | null;
+  /** The listener's. */
+  place: Place<ClientConnection> | null;
   /** Ends it as soon as nothing is lost by that. */
   retire(): void;
   /** Ends it at once. */
@@ -70,6 +73,7 @@ const UNREADABLE: Http1Head = {
  */
 export class Http1Connection implements ExchangeConnection, ClientConnection {
   readonly client: Client;
+  place: Place<ClientConnection> | null = null;
   readonly #socket: Socket;
   readonly #accepted: Socket;
   readonly #host: Http1Host;

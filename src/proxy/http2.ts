@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
+import type { Place } from './crowd.ts';
 import { type Client, clientOf, type Exchange } from './exchange.ts';
 import type { ClientConnection, ClientTimeouts, ConnectionState } from './http1.ts';
 import { MAX_HEAD_BYTES } from './http1-head.ts';
@@ -59,6 +60,7 @@ const FAREWELL_PING = Buffer.from('farewell', 'latin1');
  */
 export class Http2Connection implements ClientConnection, ReceiverEvents, StreamsHost {
   readonly client: Client;
+  place: Place<ClientConnection> | null = null;
   readonly #socket: Socket;
   readonly #host: Http2Host;
   readonly #receiver = new Http2Receiver(this);

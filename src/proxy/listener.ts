@@ -4,6 +4,7 @@ import { unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { ConnectionStates, TlsMaterial, WorkerLimits } from '../messages.ts';
 import type { Client, Exchange } from './exchange.ts';
+import { Crowd } from './crowd.ts';
 import { Handshake } from './handshake.ts';
 import {
   type ClientConnection,
@@ -13,7 +14,7 @@ import {
   type Http1Host,
 } from './http1.ts';
 import { Http2Connection, type Http2Host } from './http2.ts';
-import type { Sweeper } from './sweeper.ts';
+import type { Sweeper, Watched } from './sweeper.ts';
 import { TlsTerminator } from './tls.ts';
 
 /** What a listener lets in. */
@@ -38,7 +39,7 @@ const PLAIN_ON_TLS =
   'This port speaks TLS: https://.\n';
 
 /** The inherited listening sockets and all client connections with their states. */
-export class Listener implements Http1Host, Http2Host {
+export class Listener implements Http1Host, Http2Host, Watched {
   readonly timeouts: ClientTimeouts;
   readonly states: ConnectionStates = { new: 0, active: 0, idle: 0, hijacked: 0 };
   accepted = 0;
@@ -49,10 +50,9 @@ export class Listener implements Http1Host, Http2Host {
   cutOff = 0;
   retiring = false;
   readonly #limits: ConnectionLimits;
-  readonly #sweeper: Sweeper;
   readonly #events: ListenerEvents;
   readonly #servers: net.Server[] = [];
-  readonly #connections = new Set<ClientConnection>();
+  readonly #connections = new Crowd<ClientConnection>();
   readonly #handshakes = new WeakMap<net.Socket, Handshake>();
   readonly #terminator: TlsTerminator | null;
   readonly #byAddress = new Map<string, number>();
@@ -69,7 +69,7 @@ export class Listener implements Http1Host, Http2Host {
   ) {
     this.timeouts = timeouts;
     this.#limits = limits;
-    this.#sweeper = sweeper;
+    sweeper.watch(this);
     this.#events = events;
     this.#terminator =
       tls &&
@@ -176,13 +176,11 @@ export class Listener implements Http1Host, Http2Host {
   }
 
   #add(connection: ClientConnection): void {
-    this.#connections.add(connection);
-    this.#sweeper.watch(connection);
+    connection.place = this.#connections.join(connection);
   }
 
   #remove(connection: ClientConnection): void {
-    this.#connections.delete(connection);
-    this.#sweeper.forget(connection);
+    this.#connections.leave(connection.place);
   }
 
   /** Counts a connection, unless there are too many. Behind a unix socket clients have no address. */
@@ -205,6 +203,10 @@ export class Listener implements Http1Host, Http2Host {
     const count = this.#byAddress.get(address) ?? 0;
     if (count > 1) this.#byAddress.set(address, count - 1);
     else this.#byAddress.delete(address);
+  }
+
+  checkDeadline(now: number): void {
+    for (const connection of this.#connections) connection.checkDeadline(now);
   }
 
   serve(exchange: Exchange): void {

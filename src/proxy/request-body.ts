@@ -1,4 +1,5 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
+import type { Place } from './crowd.ts';
 import type { BodySink, BodySource } from './exchange.ts';
 import { Pieces } from './pieces.ts';
 import type { Spool, SpoolFile } from './spool.ts';
@@ -80,6 +81,7 @@ class Collector implements BodySink, Watched {
   readonly #reject: (error: WunderproxyError) => void;
   readonly #startedAt = performance.now();
   #lastAt = this.#startedAt;
+  #watch: Place<Watched> | null = null;
   #length = 0;
   /** The body so far, at the beginning of this block; null when it is on disk. */
   #memory: Buffer | null = null;
@@ -107,7 +109,7 @@ class Collector implements BodySink, Watched {
   start(): void {
     this.#source.read(this);
     // Most bodies are here already, together with their head.
-    if (!this.#over) this.#context.sweeper.watch(this);
+    if (!this.#over) this.#watch = this.#context.sweeper.watch(this);
   }
 
   onBodyData(chunk: Buffer): boolean {
@@ -192,7 +194,7 @@ class Collector implements BodySink, Watched {
 
   #finish(): void {
     this.#over = true;
-    this.#context.sweeper.forget(this);
+    this.#context.sweeper.forget(this.#watch);
     const memory = this.#memory === null ? null : this.#memory.subarray(0, this.#length);
     this.#resolve(new StoredBody(this.#length, this.#context.spool, memory, this.#memoryHeld, this.#file));
   }
@@ -205,7 +207,7 @@ class Collector implements BodySink, Watched {
     if (this.#over) return;
     this.#over = true;
     const { spool, sweeper } = this.#context;
-    sweeper.forget(this);
+    sweeper.forget(this.#watch);
     spool.releaseMemory(this.#pending.bytes);
     this.#pending.takeAll();
     // A write that is under way still reads from it.

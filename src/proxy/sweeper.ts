@@ -1,3 +1,5 @@
+import { Crowd, type Place } from './crowd.ts';
+
 /** Something that may have waited too long. */
 export interface Watched {
   /** `now` is `performance.now()`: no setting of the clock ends what still has time, or keeps what has none. */
@@ -9,7 +11,7 @@ export interface Watched {
  * noticed with a delay of up to the interval.
  */
 export class Sweeper {
-  readonly #watched = new Set<Watched>();
+  readonly #watched = new Crowd<Watched>();
   readonly #timer: NodeJS.Timeout;
 
   /** @param interval in ms */
@@ -18,12 +20,13 @@ export class Sweeper {
     this.#timer.unref();
   }
 
-  watch(watched: Watched): void {
-    this.#watched.add(watched);
+  /** Returned is what `forget` wants. */
+  watch(watched: Watched): Place<Watched> {
+    return this.#watched.join(watched);
   }
 
-  forget(watched: Watched): void {
-    this.#watched.delete(watched);
+  forget(place: Place<Watched> | null): void {
+    this.#watched.leave(place);
   }
 
   #sweep(): void {

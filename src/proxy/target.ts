@@ -1,5 +1,6 @@
 import type { ConnectionOptions } from 'node:tls';
 import type { RouteTarget } from '../messages.ts';
+import { Crowd, type Place } from './crowd.ts';
 import type { Sweeper } from './sweeper.ts';
 import type { Tally } from './tally.ts';
 import { type ConnectionKeeper, UpstreamConnection, type UpstreamTimeouts } from './upstream-connection.ts';
@@ -21,8 +22,8 @@ export class Target implements ConnectionKeeper {
   readonly #sweeper: Sweeper;
   /** How its certificate is checked; null: plain HTTP. */
   readonly #secure: ConnectionOptions | null;
-  readonly #inFlight = new Set<Occupant>();
-  readonly #tunnels = new Set<Occupant>();
+  readonly #inFlight = new Crowd<Occupant>();
+  readonly #tunnels = new Crowd<Occupant>();
   /** Idle connections, the most recently used last. */
   readonly #free: UpstreamConnection[] = [];
   readonly #onIdle: () => void;
@@ -63,21 +64,22 @@ export class Target implements ConnectionKeeper {
     return this.#retired;
   }
 
-  claim(occupant: Occupant): void {
-    this.#inFlight.add(occupant);
+  /** A request that is sent to it; returned is what `release` wants. */
+  claim(request: Occupant): Place<Occupant> {
+    return this.#inFlight.join(request);
   }
 
-  release(occupant: Occupant): void {
-    if (this.#inFlight.delete(occupant)) this.#checkIdle();
+  release(place: Place<Occupant> | null): void {
+    if (this.#inFlight.leave(place)) this.#checkIdle();
   }
 
-  /** A request has become a tunnel, or a tunnel has ended. */
-  claimTunnel(tunnel: Occupant): void {
-    this.#tunnels.add(tunnel);
+  /** A request that has become a tunnel; returned is what `releaseTunnel` wants. */
+  claimTunnel(tunnel: Occupant): Place<Occupant> {
+    return this.#tunnels.join(tunnel);
   }
 
-  releaseTunnel(tunnel: Occupant): void {
-    if (this.#tunnels.delete(tunnel)) this.#checkIdle();
+  releaseTunnel(place: Place<Occupant> | null): void {
+    if (this.#tunnels.leave(place)) this.#checkIdle();
   }
 
   #checkIdle(): void {
@@ -115,7 +117,7 @@ export class Target implements ConnectionKeeper {
     if (this.#retired) return;
     this.#retired = true;
     for (const connection of this.#free.splice(0)) connection.destroy();
-    for (const occupant of [...this.#inFlight]) occupant.onRetired();
+    for (const occupant of this.#inFlight) occupant.onRetired();
   }
 
   /** Takes new requests again. */

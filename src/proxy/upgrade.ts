@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Upgraded } from './dispatch.ts';
+import type { Place } from './crowd.ts';
 import type { Exchange } from './exchange.ts';
 import type { Account } from './account.ts';
 import type { Sweeper, Watched } from './sweeper.ts';
@@ -39,6 +40,9 @@ class Tunnel implements Occupant, Watched {
   readonly #target: Target;
   readonly #client: Socket;
   readonly #upstream: Socket;
+  /** At the target. */
+  #place: Place<Occupant> | null = null;
+  #watch: Place<Watched> | null = null;
   #bytes = 0;
   #noted = false;
   /** What the two sockets had read before they became a tunnel. */
@@ -57,8 +61,8 @@ class Tunnel implements Occupant, Watched {
   }
 
   start(): void {
-    this.#target.claimTunnel(this);
-    this.#context.sweeper.watch(this);
+    this.#place = this.#target.claimTunnel(this);
+    this.#watch = this.#context.sweeper.watch(this);
     for (const end of [this.#client, this.#upstream]) {
       end.on('error', () => {});
       end.once('close', () => this.#onClose());
@@ -71,8 +75,8 @@ class Tunnel implements Occupant, Watched {
   /** One side is gone for good: the other gets what is on its way to it, then it ends. */
   #onClose(): void {
     if (this.#client.destroyed && this.#upstream.destroyed) {
-      this.#context.sweeper.forget(this);
-      this.#target.releaseTunnel(this);
+      this.#context.sweeper.forget(this.#watch);
+      this.#target.releaseTunnel(this.#place);
       return this.#note();
     }
     const rest = this.#client.destroyed ? this.#upstream : this.#client;

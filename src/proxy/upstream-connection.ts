@@ -2,6 +2,7 @@ import * as net from 'node:net';
 import * as tls from 'node:tls';
 import type { ErrorCode } from '../errors.ts';
 import type { WorkerTimeouts } from '../messages.ts';
+import type { Place } from './crowd.ts';
 import type { Fields } from './exchange.ts';
 import { MALFORMED, NEED_MORE } from './http1-body.ts';
 import { EXPECTS_BODY } from './headers.ts';
@@ -82,6 +83,7 @@ export class UpstreamConnection implements Watched {
   readonly #keeper: ConnectionKeeper;
   readonly #socket: net.Socket;
   #connected = false;
+  #watch: Place<Watched> | null = null;
   #handler: ResponseHandler | null = null;
   #request: OutgoingRequest | null = null;
   /** All of the request is with the socket. */
@@ -143,7 +145,7 @@ export class UpstreamConnection implements Watched {
     socket.once(secure === null ? 'connect' : 'secureConnect', () => {
       clearTimeout(timer);
       this.#connected = true;
-      sweeper.watch(this);
+      this.#watch = sweeper.watch(this);
       this.#write();
     });
     if (flowing) socket.on('data', this.#onData);
@@ -152,7 +154,7 @@ export class UpstreamConnection implements Watched {
     socket.on('error', this.#onError);
     socket.once('close', () => {
       clearTimeout(timer);
-      sweeper.forget(this);
+      sweeper.forget(this.#watch);
       this.#fail('upstream_broken');
       keeper.onGone(this);
     });
@@ -348,7 +350,7 @@ export class UpstreamConnection implements Watched {
   #upgrade(head: Http1ResponseHead, rest: Buffer, handler: ResponseHandler): void {
     if (this.#request?.upgrade === null) return this.#fail('upstream_malformed');
     this.#handler = null;
-    this.#sweeper.forget(this);
+    this.#sweeper.forget(this.#watch);
     const socket = this.#socket;
     socket.off('data', this.#onData).off('end', this.#onEnd).off('drain', this.#onDrain).pause();
     if (rest.length > 0) socket.unshift(rest);

@@ -61,17 +61,17 @@ test('guests of a container that leaves service are told, and the last one to le
   router.update(route(named('a')));
   const old = current(router);
   const guests = [new Guest(), new Guest()] as const;
-  for (const guest of guests) old.claim(guest);
+  const [first, second] = [old.claim(guests[0]), old.claim(guests[1])];
   router.update(route(named('b'), named('a')));
   assert.deepEqual(
     guests.map(({ retired }) => retired),
     [1, 1],
   );
-  old.release(guests[0]);
+  old.release(first);
   assert.equal(drained(), 0);
-  old.release(guests[1]);
+  old.release(second);
   assert.equal(drained(), 1);
-  old.release(guests[1]);
+  old.release(second);
   assert.equal(drained(), 1, 'leaving twice counts once');
 });
 
@@ -80,7 +80,7 @@ test('a target is kept as long as it is named or busy, and the counts of its con
   router.update(route(named('a')));
   const guest = new Guest();
   const old = current(router);
-  old.claim(guest);
+  const place = old.claim(guest);
   router.update(route(named('b'), named('a')));
   const known = () => router.stats().map(({ id, inFlight }) => [id, inFlight]);
   router.update(route(named('b')));
@@ -88,7 +88,7 @@ test('a target is kept as long as it is named or busy, and the counts of its con
     ['a', 1],
     ['b', 0],
   ]);
-  old.release(guest);
+  old.release(place);
   assert.deepEqual(known().slice(0, 2), [
     ['a', 0],
     ['b', 0],
