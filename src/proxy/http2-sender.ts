@@ -79,8 +79,20 @@ export class Http2Sender {
 
   /** The exchange has something to send. */
   push(exchange: Http2Exchange): void {
+    if (!exchange.sendable) return;
+    // Most can send at once, and come and go too often for a Set (see crowd.ts).
+    const atOnce = this.#waiting.size === 0 && !this.#pumping && this.#maySend(exchange);
+    if (atOnce) {
+      this.#pumping = true;
+      this.#sendTurn(exchange);
+      this.#pumping = false;
+    }
     if (exchange.sendable) this.#waiting.add(exchange);
-    this.#pump();
+    if (this.#waiting.size > 0) this.#pump();
+  }
+
+  #maySend(exchange: Http2Exchange): boolean {
+    return !this.blocked && (!exchange.hasData || this.#window > 0);
   }
 
   forget(exchange: Http2Exchange): void {

@@ -14,6 +14,7 @@ import {
   windowUpdate,
 } from './http2-frames.ts';
 import { areTrailers, type Http2Head, parseRequestFields, UNREADABLE } from './http2-head.ts';
+import { OpenStreams } from './http2-open.ts';
 import type { Http2Sender } from './http2-sender.ts';
 
 /** Streams that a client may have open at once. */
@@ -63,7 +64,7 @@ export class Http2Streams implements StreamConnection {
   readonly #host: StreamsHost;
   readonly #sender: Http2Sender;
   readonly #resets = new Allowance(RESETS.most, RESETS.perSecond);
-  readonly #open = new Map<number, Http2Exchange>();
+  readonly #open = new OpenStreams();
   /** Those that were opened by what is being read. */
   #fresh: Http2Exchange[] = [];
   /** Those whose response is written but not with the kernel yet, and where it ends. */
@@ -144,7 +145,7 @@ export class Http2Streams implements StreamConnection {
   #add(streamId: number, head: Http2Head, endStream: boolean, begunAt: number): Http2Exchange {
     const windows = { send: this.#sendWindow, receive: STREAM_WINDOW };
     const exchange = new Http2Exchange(this, streamId, head, endStream, windows, begunAt);
-    this.#open.set(streamId, exchange);
+    this.#open.add(exchange);
     this.#host.onStream();
     return exchange;
   }
@@ -215,20 +216,20 @@ export class Http2Streams implements StreamConnection {
   onInitialWindow(window: number): void {
     const by = window - this.#sendWindow;
     this.#sendWindow = window;
-    for (const exchange of this.#open.values()) {
+    for (const exchange of this.#open.all()) {
       exchange.sendWindow += by;
       if (exchange.sendWindow > MAX_WINDOW) {
         throw new ConnectionError(H2_ERROR.FLOW_CONTROL_ERROR, 'a window is too large');
       }
     }
-    for (const exchange of [...this.#open.values()]) this.#sender.push(exchange);
+    for (const exchange of this.#open.all()) this.#sender.push(exchange);
   }
 
   // What exchanges say -----------------------------------------------------------------------------------------------
 
   onConsumed(exchange: Http2Exchange, bytes: number): void {
     this.#return(bytes);
-    if (exchange.requestEnded || !this.#open.has(exchange.streamId)) return;
+    if (exchange.requestEnded || this.#open.get(exchange.streamId) === undefined) return;
     exchange.unreturned += bytes;
     if (exchange.unreturned < STREAM_WINDOW / 2) return;
     exchange.receiveWindow += exchange.unreturned;
@@ -296,17 +297,17 @@ export class Http2Streams implements StreamConnection {
   }
 
   checkDeadlines(now: number, writeTimeout: number): void {
-    for (const exchange of [...this.#open.values()]) exchange.checkDeadline(now, writeTimeout);
+    for (const exchange of this.#open.all()) exchange.checkDeadline(now, writeTimeout);
   }
 
   /** Breaks off what runs. */
   abort(): void {
-    for (const exchange of [...this.#open.values()]) exchange.abort();
+    for (const exchange of this.#open.all()) exchange.abort();
   }
 
   /** The connection is lost: so are they. `failure` is why, when it is not the client that went away. */
   drop(failure: ErrorCode | null = null): void {
-    for (const exchange of [...this.#open.values(), ...this.#answered.splice(0).map(({ exchange }) => exchange)]) {
+    for (const exchange of [...this.#open.all(), ...this.#answered.splice(0).map(({ exchange }) => exchange)]) {
       this.#forget(exchange);
       exchange.failure ??= failure;
       exchange.onClientGone();
