@@ -17,6 +17,7 @@ import type {
 } from '../../../src/messages.ts';
 import { Nonces } from '../../../src/nonces.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
+import { WORKER_ENVIRONMENT, WORKER_FLAGS } from '../../../src/worker-pool.ts';
 import { compileCache } from '../../support/processes.ts';
 import { overTls, TEST_HOST, testMaterial } from './transport.ts';
 
@@ -91,8 +92,8 @@ export class TestWorker {
     this.#draining = options.route?.draining ?? [];
     const log = options.accessLog === undefined ? [] : [options.accessLog];
     this.process = fork(MODULE, [], {
-      env: { PATH: process.env['PATH'] ?? '', ...compileCache(), ...options.env },
-      execArgv: [],
+      env: { PATH: process.env['PATH'] ?? '', ...compileCache(), ...WORKER_ENVIRONMENT, ...options.env },
+      execArgv: [...WORKER_FLAGS],
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', plain.fd(), ...(secure === null ? [] : [secure.fd()]), ...log],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) {
