@@ -42,10 +42,6 @@ export const WORKER_FLAGS: readonly string[] = [
   '--disable-sigusr1',
   // V8 would take up to 32 MiB: 45 MB more for each worker, for some 3 % of its processor time.
   '--max-semi-space-size=8',
-  // By itself V8 looks through its whole heap whenever 64 MiB of buffers have come, which for bodies of 64 KiB is many times a
-  // second. So it counts them with the rest; more than a tenth of growth at a time would go far beyond the buffers' budget.
-  '--external-memory-accounted-in-global-limit',
-  '--external-memory-max-growing-factor=1.1',
 ];
 
 /** glibc gives each of V8's threads an arena of its own otherwise, which keeps what compilers once used. */
