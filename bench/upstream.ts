@@ -104,7 +104,7 @@ function serve(socket: net.Socket): void {
         bodyLeft = bodyLength;
       } else {
         socket.write(answerTo(head));
-        if (head.includes('onnection: close\r\n')) socket.end();
+        if (head.includes('onnection: close\r\n') || head.includes(' HTTP/1.0\r\n')) socket.end();
       }
     }
   });
