@@ -14,7 +14,7 @@ import type { Deploy } from './recent.ts';
  * that is finished, or has had so long (ms) to be taken up: so that by the container's own log, too, nothing begins there
  * after the answer.
  */
-const SETTLE = 2_000;
+const SETTLE = 1_000;
 
 /** What is asked for right after a start waits so long (ms) until it is known what runs. */
 const START_PATIENCE = 10_000;

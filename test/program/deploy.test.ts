@@ -126,7 +126,7 @@ test('a container that drains can be launched and switched back to', async (t) =
   const [one, two] = [shop.config('v1'), shop.config('v2')];
   await deploy(program, one);
   const { Active } = await statusOf(program);
-  const slow = program.get('/slow?ms=3000');
+  const slow = program.get('/slow?ms=8000');
   await untilInFlight(program, 1);
   await deploy(program, two);
   assert.equal((await program.call('POST', '/switch', one)).status, 200);
