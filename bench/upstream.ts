@@ -2,11 +2,14 @@
  * The application behind every proxy: as little work as Node can do, so that it is not what is measured. It reads
  * requests from raw sockets and answers from memory.
  *
- *     GET /small   128 bytes            GET /16k, /1m   that many bytes, of a type that nobody compresses
- *     GET /1k, /128k   the same             GET /chunked   16 KiB in chunks of 4 KiB
- *     GET /headers     128 bytes under the 20 header fields of a usual application
- *     GET /text        16 KiB of HTML       POST /         how many bytes came
- *     GET /head    the request's head as it came        GET /up  for health checks
+ *     GET /small                  128 bytes
+ *     GET /headers                128 bytes under the 20 header fields of a usual application
+ *     GET /1k, /16k, /128k, /1m   that many bytes, of a type that nobody compresses
+ *     GET /chunked                16 KiB in chunks of 4 KiB
+ *     GET /text                   16 KiB of HTML
+ *     GET /head                   the request's head as it came
+ *     GET /up                     for health checks
+ *     POST /                      how many bytes came
  *
  * Listens on 127.0.0.1 at PORT, in half as many processes as there are processors.
  */

@@ -13,7 +13,7 @@ import type { Exchange } from './exchange.ts';
 import { UpstreamResponse } from './response-body.ts';
 import type { Spool } from './spool.ts';
 
-/** Bodies that are here, or of no more than this length (bytes), are compressed in one go and keep a Content-Length. */
+/** Bodies whose length is known and no more than this (bytes) are compressed in one go, and keep a Content-Length. */
 const WHOLE = 64 * 1024;
 
 /** What the stage works with. */

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { gunzipSync } from 'node:zlib';
-import { bodyOf } from './support/data.ts';
+import { readAnswers } from './support/answers.ts';
+import { decode } from './support/codings.ts';
 import { RawUpstream } from './support/upstream.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 
@@ -45,22 +45,15 @@ function oneOf<T>(values: readonly T[]): T {
   return values[randomInt(values.length)] as T;
 }
 
-/** The body without chunk sizes. */
+/** The content of the one answer that came. */
 function contentIn(received: Buffer): Buffer {
+  const answers = readAnswers(received);
+  assert.deepEqual(
+    answers.map(({ whole }) => whole),
+    [true],
+  );
   const head = received.toString('latin1', 0, received.indexOf('\r\n\r\n'));
-  let body = bodyOf(received);
-  if (/^transfer-encoding: chunked$/im.test(head)) {
-    const pieces: Buffer[] = [];
-    for (;;) {
-      const end = body.indexOf('\r\n');
-      const size = parseInt(body.toString('latin1', 0, end), 16);
-      if (size === 0) break;
-      pieces.push(body.subarray(end + 2, end + 2 + size));
-      body = body.subarray(end + 4 + size);
-    }
-    body = Buffer.concat(pieces);
-  }
-  return /^content-encoding: gzip$/im.test(head) ? gunzipSync(body) : body;
+  return decode(/^content-encoding: (\w+)$/im.exec(head)?.[1], answers[0]?.body ?? Buffer.alloc(0));
 }
 
 test('every client gets its own bytes, however many ask at once, and whether they read, wait or go', async (t) => {
