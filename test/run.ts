@@ -67,7 +67,7 @@ const PARTS: Record<string, Part> = {
   },
   Chromium: {
     usedThrough: ['test/support/browser.ts', 'test/support/playwright.ts'],
-    packages: ['chromium', 'fonts-dejavu-core'],
+    packages: ['chromium', 'fonts-dejavu-core', 'iproute2'],
     givenBy: 'TEST_CHROMIUM',
     load: async () => (await import('./support/browser.ts')).chromium,
   },
@@ -87,12 +87,6 @@ const FILE_LIMIT_MS = 9 * 60_000;
  * What each run says about its slowest files shows whether it still holds.
  */
 const LONGEST = ['test/program/docker-switch.test.ts', 'test/proxy/over-tls.test.ts'];
-
-/**
- * Docker makes and removes network interfaces all the time, and with every change Chromium breaks off what a page has
- * asked for (ERR_NETWORK_CHANGED): a page that is to load once without an error can't have that beside it.
- */
-const ALONE = ['test/program/browser.test.ts'];
 
 /**
  * How many files run at once. Most wait most of the time (for timers, containers, other processes): a file takes half a
@@ -198,27 +192,8 @@ async function prepare(files: string[], dir: string, started: StartedService[]):
   });
 }
 
-/** Side by side, but for those that must have the machine for themselves: they come first. */
+/** Side by side. False when one has failed. */
 async function runFiles(files: string[], signal: AbortSignal): Promise<boolean> {
-  const alone = files.filter((file) => ALONE.includes(file));
-  const others = files.filter((file) => !ALONE.includes(file));
-  const seen: Seen = { passed: true, fileTimes: [], testTimes: [], counts: {} };
-  for (const group of [alone, others]) if (group.length > 0) await runGroup(group, signal, seen);
-  saySlowest('files', seen.fileTimes);
-  saySlowest('tests', seen.testTimes);
-  for (const [name, count] of Object.entries(seen.counts)) say(`# ${name} ${count}`);
-  return seen.passed;
-}
-
-/** What came of the files so far. */
-interface Seen {
-  passed: boolean;
-  fileTimes: Duration[];
-  testTimes: Duration[];
-  counts: Record<string, number>;
-}
-
-async function runGroup(files: string[], signal: AbortSignal, seen: Seen): Promise<void> {
   const events = run({
     files: files.map((file) => join(root, file)),
     concurrency: LANES,
@@ -226,30 +201,34 @@ async function runGroup(files: string[], signal: AbortSignal, seen: Seen): Promi
     signal,
   });
   let passed = false;
+  const fileTimes: Duration[] = [];
+  const testTimes: Duration[] = [];
+  const totals: Record<string, number> = {};
   for (const event of ['test:pass', 'test:fail'] as const) {
     events.on(event, ({ name, file = '', details }) => {
       if (details.type !== 'suite')
-        seen.testTimes.push({ ms: details.duration_ms, name: `${name} (${relative(root, file)})` });
+        testTimes.push({ ms: details.duration_ms, name: `${name} (${relative(root, file)})` });
     });
   }
   events.on('test:summary', ({ file, counts, success, duration_ms: ms }) => {
     if (file !== undefined) {
-      seen.fileTimes.push({ ms, name: relative(root, file) });
+      fileTimes.push({ ms, name: relative(root, file) });
       return;
     }
     passed = success;
     // Node counts them, its types forgot them.
     const { failed: fail } = counts as typeof counts & { failed: number };
     const { tests, passed: pass, cancelled, skipped, todo } = counts;
-    for (const [name, count] of Object.entries({ tests, pass, fail, cancelled, skipped, todo })) {
-      seen.counts[name] = (seen.counts[name] ?? 0) + count;
-    }
+    Object.assign(totals, { tests, pass, fail, cancelled, skipped, todo });
     if (skipped > 0 && process.env.CI === 'true') troubles.add(`${skipped} skipped tests`);
   });
   const report = events.compose(new spec());
   report.pipe(process.stdout, { end: false });
   await finished(report);
-  seen.passed &&= passed;
+  saySlowest('files', fileTimes);
+  saySlowest('tests', testTimes);
+  for (const [name, count] of Object.entries(totals)) say(`# ${name} ${count}`);
+  return passed;
 }
 
 function saySlowest(what: string, times: Duration[]): void {

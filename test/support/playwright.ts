@@ -1,4 +1,5 @@
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium } from 'playwright-core';
+import { EXECUTABLE, WAY_OUT } from './browser.ts';
 import type { Cleanup } from './processes.ts';
 
 const ARGS = [
@@ -9,7 +10,8 @@ const ARGS = [
 /** A browser that ends with the test. */
 export async function browserFor(t: Cleanup): Promise<Browser> {
   const browser = await chromium.launch({
-    executablePath: process.env['TEST_CHROMIUM'] ?? '/usr/bin/chromium',
+    executablePath: EXECUTABLE,
+    ...(WAY_OUT !== undefined && { proxy: { server: WAY_OUT, bypass: '<-loopback>' } }),
     args: ARGS,
     headless: true,
   });
