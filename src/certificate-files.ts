@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CertificateError } from './certificates.ts';
 import { messageOf } from './errors.ts';
-import type { Certificate } from './messages.ts';
+import type { Certificate } from './worker-config.ts';
 import type { TlsConfig } from './tls-options.ts';
 
 /** Where a certificate and its key stand: two files, or one with both. */

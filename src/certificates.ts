@@ -1,7 +1,8 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { messageOf } from './errors.ts';
-import type { Certificate, CertificateInfo } from './messages.ts';
+import type { CertificateInfo } from './messages.ts';
+import type { Certificate } from './worker-config.ts';
 
 /** A certificate can't be used: one line that names its file and says why. */
 export class CertificateError extends Error {}

@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { constants } from 'node:os';
 import { deathSignalPrefix, findCommand } from './engine-command.ts';
 import { LogTail } from './log-tail.ts';
-import type { EngineLines, EngineProcess } from './messages.ts';
+import type { EngineLines, EngineProcess } from './engine-messages.ts';
 
 /** Lines of output that are kept of each child. */
 const KEPT_LINES = 200;

@@ -1,7 +1,7 @@
 import { ChildProcesses } from './engine-children.ts';
 import { createLogger, dieLoudly } from './log.ts';
 import { messageOf } from './errors.ts';
-import type { FromEngine, ToEngine } from './messages.ts';
+import type { FromEngine, ToEngine } from './engine-messages.ts';
 
 /*
  * The engine of `--runtime process`: owns the application's child processes, so that they outlive a manager that

@@ -1,4 +1,5 @@
-import type { PeerStats, SinceSwitch, TargetStats, WorkerStats } from './messages.ts';
+import type { PeerStats } from './peer-messages.ts';
+import type { SinceSwitch, TargetStats, WorkerStats } from './worker-stats.ts';
 
 /** So many containers are remembered beyond the life of the workers that served them. */
 const MAX_TARGETS = 32;

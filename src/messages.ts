@@ -1,9 +1,10 @@
 import type { Config } from './config.ts';
+import type { FromEngine, ToEngine } from './engine-messages.ts';
 import type { LedgerState } from './ledger.ts';
-import type { PeerMaterial, PeerStats, WorkerPeers } from './peer-messages.ts';
+import type { PeerMaterial } from './peer-messages.ts';
 import type { ProcessUse } from './process-use.ts';
-
-export type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from './peer-messages.ts';
+import type { Certificate, TlsMaterial, WorkerConfig } from './worker-config.ts';
+import type { WorkerStats } from './worker-stats.ts';
 
 /**
  * What the processes say to one another: the planes' only contract. Everything here survives JSON.
@@ -56,79 +57,6 @@ export interface Route {
 /** The route before any manager spoke. */
 export const NO_ROUTE: Route = { version: 0, active: null, activeSince: null, draining: [] };
 
-/** Durations in µs, rounded to some 0.8 %, and how often each occurred. */
-export type LatencyCounts = Record<string, number>;
-
-/**
- * What one worker counts for one container, whatever its address. Totals since the worker started; of containers that left
- * service the last 32 are remembered. The one without an id stands for requests that no container answered.
- */
-export interface TargetStats {
-  id: string;
-  revision: string;
-  inFlight: number;
-  upgraded: number;
-  /** Requests that were written to it and are over. */
-  requests: number;
-  /** How long these took it, together. */
-  seconds: number;
-  /** The container's own time: from dispatch to the last byte of its response. */
-  latency: LatencyCounts;
-  /** Finished requests of clients that were meant for it, by status code, whoever answered. */
-  statusCodes: Record<string, number>;
-}
-
-/** Finished requests, and the seconds they took together, since the switch at `activeSince`. */
-export interface SinceSwitch {
-  activeSince: number | null;
-  requests: number;
-  seconds: number;
-}
-
-/** Open client connections by Go's http.ConnState. */
-export interface ConnectionStates {
-  new: number;
-  active: number;
-  idle: number;
-  hijacked: number;
-}
-
-/** What one worker counts. Totals since the worker started, unless said otherwise. */
-export interface WorkerStats extends ProcessUse {
-  targets: TargetStats[];
-  states: ConnectionStates;
-  connectionsAccepted: number;
-  connectionsClosed: number;
-  /** Connections, and requests by HTTP/2, that were turned away because there were too many, by the option that decided. */
-  turnedAway: Record<string, number>;
-  /** Connections that were cut off because they made work without end. */
-  cutOff: number;
-  requests: number;
-  /** Finished requests by status code. */
-  statusCodes: Record<string, number>;
-  /** From the request's first byte to the last byte of the response handed to the client. */
-  latency: LatencyCounts;
-  /** The sum of the same, in seconds. */
-  seconds: number;
-  /** All containers' own time, those included that are not among the targets any more. */
-  upstream: Pick<TargetStats, 'requests' | 'seconds' | 'latency'>;
-  /** Requests that wunderproxy ended itself, or the client, by error code. */
-  errors: Record<string, number>;
-  /** Requests that were sent to a container once more. */
-  retries: number;
-  /** By kind, as JSON of FallbackKind. */
-  fallbacks: Record<string, number>;
-  /** Requests that came with a peer's marker, by what it was worth: `trusted`, `forged`, `stale`, `replayed`. */
-  markers: Record<string, number>;
-  /** At the moment. */
-  peers: PeerStats[];
-  /** Lines of the access log that were written, and that were dropped because nobody took them in time. */
-  accessLog: { lines: number; lost: number };
-  sinceSwitch: SinceSwitch;
-  /** What bodies take up at the moment. */
-  buffers: { memoryBytes: number; spoolBytes: number; spoolFiles: number };
-}
-
 /** Totals at the last end of a slice of `Recent`, kept by the primary for the next manager. */
 export interface Mark {
   /** In ms since the epoch. */
@@ -145,84 +73,6 @@ export interface Deaths {
   managers: number;
 }
 
-/** What a worker waits for at most, in ms. */
-export interface WorkerTimeouts {
-  /** A request's head, from its first byte (or the connection's begin) to its last. */
-  header: number;
-  /** Between two pieces of a request's body. */
-  body: number;
-  /** An idle client connection. */
-  keepAlive: number;
-  /** A client that reads nothing of its response. */
-  write: number;
-  /** A connection to the container. */
-  connect: number;
-  /** The head of the container's response. */
-  response: number;
-  /** Between two pieces of the container's response. */
-  responseIdle: number;
-  /** A tunnel without traffic. */
-  tunnel: number;
-}
-
-/** What clients of one worker may ask for. */
-export interface WorkerLimits {
-  /** Of a request's body, in bytes. */
-  body: number;
-  /** What a request's body must bring on average, in bytes per second. */
-  bodyRate: number;
-  connections: number;
-  connectionsPerAddress: number | null;
-}
-
-/** Where bodies wait in one worker; sizes in bytes. */
-export interface WorkerSpool {
-  directory: string;
-  /** Memory of one body. */
-  bodyMemory: number;
-  /** Memory of all bodies. */
-  totalMemory: number;
-  /** All files. */
-  totalDisk: number;
-}
-
-/** A content coding (RFC 9110 section 8.4.1) that responses can be given. */
-export type Coding = 'zstd' | 'br' | 'gzip';
-
-/** How a worker compresses responses. */
-export interface WorkerCompression {
-  /** The preferred one first; empty: no compression. */
-  codings: Coding[];
-  /** Media ranges in lower case. */
-  types: string[];
-}
-
-/** How plain HTTP and TLS stand to one another. */
-export interface WorkerHttps {
-  /** Where plain requests are sent to: the TLS listener's port. Null: they are served. */
-  port: number | null;
-  /** Paths that are served over plain HTTP nevertheless. */
-  plainPaths: string[];
-  /** Value of Strict-Transport-Security, or null. */
-  hsts: string | null;
-}
-
-/** A certificate with its chain and its private key, both PEM text. */
-export interface Certificate {
-  /** File name, or `acme`. */
-  source: string;
-  cert: string;
-  key: string;
-}
-
-/** What workers need for TLS. */
-export interface TlsMaterial {
-  /** The first one is for clients that name no host, or one that is in no certificate. Empty: no handshake succeeds yet. */
-  certificates: Certificate[];
-  /** 48 bytes in base64: whoever has it can take up the sessions that any worker began. */
-  ticketKey: string;
-}
-
 /** A certificate, for people. */
 export interface CertificateInfo {
   /** Of its subjectAltName: host names in lower case and addresses. */
@@ -235,36 +85,6 @@ export interface CertificateInfo {
   notAfter: number;
   /** Why a newer file is not in use, or what is wrong with this one. */
   problem: string | null;
-}
-
-/** What a worker must know: but for TLS keys and the secret of peers nothing that is worth stealing. */
-export interface WorkerConfig {
-  /** Number of the worker's place, from 1; a replacement takes over its predecessor's. */
-  slot: number;
-  /** This machine's id among those that share the store. */
-  machine: string;
-  /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
-  proxyFd: number;
-  tlsFd: number | null;
-  tls: TlsMaterial | null;
-  https: WorkerHttps;
-  /** Whether the manager has answers to challenges of ACME. */
-  acme: boolean;
-  /** Whom to become once everything is loaded, or null to stay. */
-  user: { uid: number; gid: number } | null;
-  trustedProxies: string[];
-  /** Host names in lower case that are served; empty: any. */
-  hosts: string[];
-  limits: WorkerLimits;
-  spool: WorkerSpool;
-  /** Inherited descriptor of the access log, and whether query strings are written to it; null: no log. */
-  accessLog: { fd: number; query: boolean } | null;
-  compression: WorkerCompression;
-  timeouts: WorkerTimeouts;
-  /** Null: requests do not fall back. */
-  peers: WorkerPeers | null;
-  /** Null: no machine is trusted. */
-  peerMaterial: PeerMaterial | null;
 }
 
 /** From the primary to a worker. */
@@ -358,53 +178,3 @@ export type FromManager =
   | { type: 'certificates'; certificates: Certificate[] }
   | { type: 'challenge'; worker: number; token: string; answer: string | null }
   | { type: 'engine'; message: ToEngine };
-
-/** A child process of the `process` runtime, as the engine reports it. */
-export interface EngineProcess {
-  id: string;
-  pid: number | null;
-  hash: string;
-  revision: string;
-  /** See ContainerMark in manager/runtime.ts. */
-  mark: 'launching' | 'launched' | 'superseded';
-  port: number;
-  running: boolean;
-  exitCode: number | null;
-  startedAt: number;
-}
-
-/**
- * From the manager to the engine (by way of the primary): calls of the `process` runtime, answered with a `reply` of the
- * same number.
- */
-export type ToEngine = { type: 'call'; call: number } & (
-  | { method: 'list' }
-  | {
-      method: 'create';
-      hash: string;
-      revision: string;
-      argv: string[];
-      env: Record<string, string>;
-      cwd: string | null;
-    }
-  | { method: 'start'; id: string }
-  | { method: 'mark'; id: string; mark: EngineProcess['mark'] }
-  | { method: 'logs'; id: string; lines: number }
-  /** What it has written since so many lines had ended; null: the last `lines`. Answered with EngineLines or null. */
-  | { method: 'lines-since'; id: string; ended: number | null; lines: number }
-  | { method: 'stop'; id: string; timeoutMs: number }
-  | { method: 'remove'; id: string }
-);
-
-/** Lines that a child has written, and how many have ended so far. */
-export interface EngineLines {
-  lines: string[];
-  ended: number;
-  running: boolean;
-}
-
-/** From the engine. */
-export type FromEngine =
-  | { type: 'reply'; call: number; result: unknown }
-  | { type: 'reply'; call: number; error: string }
-  | { type: 'changed'; id: string };

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
-import type { PeerMaterial } from './messages.ts';
+import type { PeerMaterial } from './peer-messages.ts';
 import type { PeerConfig } from './peer-options.ts';
 
 /** A file about peers that can't be used: one line that names it. */

@@ -2,16 +2,9 @@ import { AccessLogFile } from './access-log-file.ts';
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './log.ts';
-import type {
-  DeployTally,
-  FromEngine,
-  FromManager,
-  FromWorker,
-  Mark,
-  ToEngine,
-  ToManager,
-  WorkerConfig,
-} from './messages.ts';
+import type { FromEngine, ToEngine } from './engine-messages.ts';
+import type { DeployTally, FromManager, FromWorker, Mark, ToManager } from './messages.ts';
+import type { WorkerConfig } from './worker-config.ts';
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import type { Machine } from './machine.ts';

@@ -3,7 +3,8 @@ import { type CertificateFile, fingerprint, listFiles, readCertificate } from '.
 import { CertificateError, checkCertificate, type ParsedCertificate } from './certificates.ts';
 import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
-import type { Certificate, CertificateInfo, TlsMaterial } from './messages.ts';
+import type { CertificateInfo } from './messages.ts';
+import type { Certificate, TlsMaterial } from './worker-config.ts';
 import type { TlsConfig } from './tls-options.ts';
 import { isoTime } from './units.ts';
 

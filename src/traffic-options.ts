@@ -4,7 +4,7 @@ import type { Option } from 'commander';
 import type { AcmeConfig } from './acme-options.ts';
 import { parseCidr } from './cidr.ts';
 import { parseMediaRange } from './media-types.ts';
-import type { Coding, WorkerConfig } from './messages.ts';
+import type { Coding, WorkerConfig } from './worker-config.ts';
 import { option } from './option.ts';
 import { hasPeers, type PeerConfig } from './peer-options.ts';
 import type { TlsConfig } from './tls-options.ts';

@@ -1,16 +1,9 @@
 import { Child, FIRST_INHERITED_FD } from './child.ts';
 import { STDOUT } from './log-output.ts';
 import type { Logger } from './log.ts';
-import {
-  type FromWorker,
-  NO_ROUTE,
-  type PeerMaterial,
-  type Route,
-  type TlsMaterial,
-  type ToWorker,
-  type WorkerConfig,
-  type WorkerInfo,
-} from './messages.ts';
+import { type FromWorker, NO_ROUTE, type Route, type ToWorker, type WorkerInfo } from './messages.ts';
+import { type PeerMaterial } from './peer-messages.ts';
+import { type TlsMaterial, type WorkerConfig } from './worker-config.ts';
 import { Respawn } from './respawn.ts';
 
 /** What the pool tells its owner. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ledger, NO_STATS } from '../src/ledger.ts';
-import type { TargetStats, WorkerStats } from '../src/messages.ts';
+import type { TargetStats, WorkerStats } from '../src/worker-stats.ts';
 
 function target(id: string, requests: number, inFlight = 0): TargetStats {
   const latency = { 1_000: requests };

@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { Certificate } from '../messages.ts';
+import type { Certificate } from '../worker-config.ts';
 import { ChallengeAnswers } from './acme-challenges.ts';
 import { AcmeLease, type HeldLease, LEASE_TIMES, type LeaseTimes } from './acme-lease.ts';
 import { AcmeError, AcmeObjects, type Attempt, type CertificateObject, type Obtained } from './acme-objects.ts';

@@ -7,7 +7,8 @@ import { guardOrigin, guardToken } from './api-guard.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import { addDeployRoutes } from './deploy-api.ts';
-import type { Deployments, Switched } from './deployments.ts';
+import type { Deployments } from './deployments.ts';
+import type { Switched } from './switchover.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { LoginFailures } from './login-failures.ts';
 import { Metrics } from './metrics.ts';
@@ -107,8 +108,7 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   });
 
   router.get('/history', async (context) => {
-    deployments.knownHistory = await control.environment.history();
-    context.body = deployments.knownHistory;
+    context.body = await control.environment.history();
   });
 
   router.get('/journal', async (context) => {

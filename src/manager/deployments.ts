@@ -1,20 +1,13 @@
-import { messageOf, WunderproxyError } from '../errors.ts';
-import { type Container, isOld, routeTarget } from './containers.ts';
+import { WunderproxyError } from '../errors.ts';
+import { type Container, isOld } from './containers.ts';
 import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';
 import { Drains } from './drains.ts';
 import type { StoredConfig } from './environment.ts';
 import { pause, probeFor, probeOnce } from './health.ts';
-import { cutAfter, type Deployment, rollbackTarget, withDeployment } from './history.ts';
+import { cutAfter, rollbackTarget, withDeployment } from './history.ts';
 import { Launcher } from './launcher.ts';
-import type { Deploy } from './recent.ts';
-
-/**
- * What was sent to the old container just before a switch may still lie unread in its socket. The switch is answered once
- * that is finished, or has had so long (ms) to be taken up: so that by the container's own log, too, nothing begins there
- * after the answer.
- */
-const SETTLE = 1_000;
+import { type Switched, Switchover } from './switchover.ts';
 
 /** What is asked for right after a start waits so long (ms) until it is known what runs. */
 const START_PATIENCE = 10_000;
@@ -28,15 +21,15 @@ export class Deployments {
   readonly #control: Control;
   readonly launcher: Launcher;
   readonly drains: Drains;
+  readonly #switchover: Switchover;
   readonly #launches = new Map<string, Promise<Container>>();
   #lastSwitch: Promise<unknown> = Promise.resolve();
-  /** The history as it was last seen. */
-  knownHistory: Deployment[] = [];
 
   constructor(control: Control) {
     this.#control = control;
     this.launcher = new Launcher(control);
     this.drains = new Drains(control);
+    this.#switchover = new Switchover(control, this.drains);
   }
 
   /**
@@ -111,23 +104,10 @@ export class Deployments {
       if (container.address === null) continue;
       container.config ??= stored.config;
       if ((await probeOnce(container.address, probeFor(stored.config, app))) !== null) continue;
-      await this.#oneByOne(async () => this.#keep(container));
+      await this.#oneByOne(async () => this.#switchover.keep(container));
       if (container.state === 'active' || container.state === 'ready') return container;
     }
     return null;
-  }
-
-  /**
-   * Takes a container out of its drain: it is wanted again, and waits for its switch. Only to be called one by one; the
-   * drain must not come to its end meanwhile, so it is called off before anything is waited for.
-   */
-  async #keep(container: Container): Promise<void> {
-    if (container.state !== 'draining') return;
-    const { containers, runtime, traffic } = this.#control;
-    this.drains.rescue(container);
-    containers.change(container, 'ready');
-    await runtime.mark(container.id, 'launched');
-    await traffic.direct(traffic.route.active, traffic.route.activeSince, this.drains.targets());
   }
 
   /**
@@ -145,10 +125,10 @@ export class Deployments {
           DeployedBy: by,
           Hash: hash,
         };
-        return this.#switch(container, by, 'switch', (history) => withDeployment(history, deployment));
+        return this.#switchover.commit(container, by, 'switch', (history) => withDeployment(history, deployment));
       });
     });
-    return this.#settled(switched);
+    return this.#switchover.settle(switched);
   }
 
   /**
@@ -163,10 +143,10 @@ export class Deployments {
       await this.launch(target, by);
       return this.#oneByOne(async () => {
         const container = this.#switchable(target);
-        return this.#switch(container, by, 'rollback', (events) => cutAfter(events, target));
+        return this.#switchover.commit(container, by, 'rollback', (events) => cutAfter(events, target));
       });
     });
-    return this.#settled(switched);
+    return this.#switchover.settle(switched);
   }
 
   /** Counts how it went, whatever it failed at. */
@@ -203,17 +183,7 @@ export class Deployments {
    * The container must run.
    */
   async adopt(container: Container): Promise<void> {
-    await this.#oneByOne(async () => {
-      const { containers, runtime, traffic } = this.#control;
-      const previous = containers.active;
-      if (previous === container) return;
-      await runtime.mark(container.id, 'launched');
-      this.#enterService(container);
-      if (previous) this.#leaveService(previous);
-      this.#note(container, 'adopt', '');
-      await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
-      if (previous) this.drains.begin(previous, '');
-    });
+    await this.#oneByOne(async () => this.#switchover.adopt(container));
   }
 
   /** Resolves when no launch, switch or drain runs. Never rejects. */
@@ -235,113 +205,9 @@ export class Deployments {
     return container;
   }
 
-  async #switch(
-    container: Container,
-    by: string,
-    event: 'switch' | 'rollback',
-    change: (history: Deployment[]) => Deployment[],
-  ): Promise<Switched> {
-    const { containers, environment, journal, runtime, traffic } = this.#control;
-    const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
-    const active = containers.active;
-    const previous = active === container ? null : active;
-    await this.#keep(container);
-    try {
-      const info = await runtime.inspect(container.id);
-      if (!info?.running || info.address === null) {
-        throw new WunderproxyError('not_launched', { message: 'The container no longer runs.' });
-      }
-      container.address = info.address;
-      const bytes = await this.#bytesOf(container);
-      // The mark first: whenever the program dies, marks and current.json tell the next start what to do.
-      if (previous) await runtime.mark(previous.id, 'superseded');
-      try {
-        const { history, undo } = await environment.commit(bytes, change);
-        if (container !== active && container.state !== 'ready') {
-          await undo();
-          throw new WunderproxyError('not_launched', { message: 'The container ended as it was switched to.' });
-        }
-        this.knownHistory = history;
-      } catch (error) {
-        if (previous) await this.#unmark(previous);
-        throw error;
-      }
-    } catch (error) {
-      journal.add({ ...about, Event: 'failure', Outcome: 'failed', Message: `${event}: ${messageOf(error)}` });
-      throw error;
-    }
-    if (container !== active) {
-      this.#enterService(container);
-      if (previous) this.#leaveService(previous);
-      this.#note(container, event, by);
-      await traffic.direct(routeTarget(container), container.switchedAt, this.drains.targets());
-      if (previous) this.drains.begin(previous, by);
-    }
-    journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
-    return { container, previous };
-  }
-
-  async #settled(switched: Switched): Promise<Switched> {
-    const { previous } = switched;
-    if (previous) await this.#control.traffic.whenIdle(previous.id, AbortSignal.timeout(SETTLE));
-    return switched;
-  }
-
-  #enterService(container: Container): void {
-    // First of all: it throws for a container that has failed meanwhile.
-    this.#control.containers.change(container, 'active');
-    this.drains.rescue(container);
-    container.inService = true;
-    container.switchedAt = Date.now();
-  }
-
-  #note(container: Container, event: Deploy['Event'], by: string): void {
-    const { hash, revision, id, switchedAt } = container;
-    const at = new Date(switchedAt ?? Date.now()).toISOString();
-    this.#control.recent.note({ At: at, Event: event, Revision: revision, Hash: hash, Container: id, By: by });
-  }
-
-  #leaveService(container: Container): void {
-    const { containers, drainTimeout } = this.#control;
-    const since = Date.now();
-    container.inService = false;
-    container.drain = { since, deadline: since + drainTimeout };
-    if (container.state === 'active') containers.change(container, 'draining');
-    if (container.state === 'starting') containers.change(container, 'failed', 'it left service before it was back');
-  }
-
-  async #unmark(container: Container): Promise<void> {
-    try {
-      await this.#control.runtime.mark(container.id, 'launched');
-    } catch (error) {
-      this.#control.log.warn({ err: error }, 'a mark could not be taken back: the next start goes by current.json');
-    }
-  }
-
-  /** The exact bytes of its launch config; the config in service has a copy of them when its own object is gone. */
-  async #bytesOf(container: Container): Promise<Buffer> {
-    const { environment } = this.#control;
-    try {
-      const stored = await environment.launchConfig(container.hash);
-      container.config = stored.config;
-      return stored.bytes;
-    } catch (error) {
-      if (!(error instanceof WunderproxyError) || error.code !== 'launch_config_not_found') throw error;
-      const current = await environment.current();
-      if (current && [current.hash, current.sha256].includes(container.hash)) return current.bytes;
-      throw error;
-    }
-  }
-
   async #oneByOne<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#lastSwitch.then(action);
     this.#lastSwitch = result.catch(() => {});
     return result;
   }
-}
-
-/** What a switch did; `previous` drains. */
-export interface Switched {
-  container: Container;
-  previous: Container | null;
 }

@@ -30,8 +30,6 @@ export interface StoredConfig {
 
 /** A commit that was carried out. */
 export interface Commit {
-  /** The history as it is now. */
-  history: Deployment[];
   /** Puts back what was there before, as far as nobody has changed it since. Never rejects. */
   undo: () => Promise<void>;
 }
@@ -43,6 +41,8 @@ export class Environment {
   readonly #log: Logger;
   /** Why the store could not be had when it was last needed, or null when it could. */
   problem: string | null = null;
+  /** The history as it was last seen. */
+  knownHistory: Deployment[] = [];
 
   constructor(store: ConfigStore, copies: StateCopies, log: Logger) {
     this.#store = store;
@@ -100,7 +100,8 @@ export class Environment {
 
   /** The history, oldest first. Throws `store_unavailable`. */
   async history(): Promise<Deployment[]> {
-    return parseHistory((await this.#read(HISTORY))?.bytes ?? null);
+    this.knownHistory = parseHistory((await this.#read(HISTORY))?.bytes ?? null);
+    return this.knownHistory;
   }
 
   /**
@@ -130,8 +131,10 @@ export class Environment {
       await this.#putBack(CURRENT, bytes, before);
       await this.#putBack(HISTORY, history.written, history.before ?? formatHistory([]));
       await this.#copies.write(CURRENT, before);
+      this.knownHistory = parseHistory(history.before);
     };
-    return { history: parseHistory(history.written), undo };
+    this.knownHistory = parseHistory(history.written);
+    return { undo };
   }
 
   /** What failed may have been the answer alone. If it was not, the history is put back. Never rejects. */

@@ -1,4 +1,5 @@
-import type { FallbackKind, WorkerStats } from '../messages.ts';
+import type { FallbackKind } from '../peer-messages.ts';
+import type { WorkerStats } from '../worker-stats.ts';
 import type { ConfiguredPeer } from './peers.ts';
 
 /** How often requests were to be answered by another machine, in one way. */

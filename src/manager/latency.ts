@@ -1,5 +1,5 @@
 import { build } from 'hdr-histogram-js';
-import type { LatencyCounts } from '../messages.ts';
+import type { LatencyCounts } from '../worker-stats.ts';
 
 /** All durations are in ms. */
 export interface Percentiles {

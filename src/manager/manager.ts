@@ -170,7 +170,7 @@ class Manager {
 
   async #readHistory(): Promise<void> {
     try {
-      this.#deployments.knownHistory = await this.#control.environment.history();
+      await this.#control.environment.history();
     } catch (error) {
       log.warn({ why: messageOf(error) }, 'the history is not known at the moment');
     }

@@ -1,6 +1,7 @@
 import { DECIDED_BY } from '../deciding-options.ts';
 import { ERROR_CODES } from '../errors.ts';
-import type { CertificateInfo, TargetStats, WorkerStats } from '../messages.ts';
+import type { CertificateInfo } from '../messages.ts';
+import type { TargetStats, WorkerStats } from '../worker-stats.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../errors.ts';
-import type { EngineLines, EngineProcess, FromEngine, ToEngine } from '../messages.ts';
+import type { EngineLines, EngineProcess, FromEngine, ToEngine } from '../engine-messages.ts';
 import { pause } from './health.ts';
 import type { LaunchConfig } from './launch-config.ts';
 import { launchCancelled, launchFailed, unavailable } from './runtime-errors.ts';

@@ -1,4 +1,5 @@
-import type { ConnectionStates, Mark, WorkerStats } from '../messages.ts';
+import type { Mark } from '../messages.ts';
+import type { ConnectionStates, WorkerStats } from '../worker-stats.ts';
 import { countsSince, type LatencySummary, type Percentiles, percentiles, summarize } from './latency.ts';
 import type { RecentFile } from './recent-file.ts';
 

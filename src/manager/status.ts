@@ -13,7 +13,8 @@ import type { PeerStatus } from './peers.ts';
 import type { Deploy, RecentSlice } from './recent.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import { formatHostPort, isoTime } from '../units.ts';
-import type { CertificateInfo, ConnectionStates, Deaths, TargetStats, WorkerInfo, WorkerStats } from '../messages.ts';
+import type { CertificateInfo, Deaths, WorkerInfo } from '../messages.ts';
+import type { ConnectionStates, TargetStats, WorkerStats } from '../worker-stats.ts';
 
 /** One container in `/status`. Times are ISO 8601. */
 export interface ContainerStatus {
@@ -210,7 +211,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     DeployLock: control.lock.known,
     Peers: about.fleet.peers(configuredPeers(totals)),
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
-    History: deployments.knownHistory,
+    History: control.environment.knownHistory,
   };
 }
 

@@ -1,4 +1,5 @@
-import type { DrainingTarget, FromManager, Route, RouteTarget, WorkerInfo, WorkerStats } from '../messages.ts';
+import type { DrainingTarget, FromManager, Route, RouteTarget, WorkerInfo } from '../messages.ts';
+import type { WorkerStats } from '../worker-stats.ts';
 import { Ledger, type LedgerState } from '../ledger.ts';
 
 /** The workers as the manager sees them, by way of the primary: it sets their route and hears their counts. */

@@ -1,4 +1,4 @@
-import type { Coding } from '../messages.ts';
+import type { Coding } from '../worker-config.ts';
 import { trimWhitespace } from './http1-head.ts';
 
 /** A coding with its weight (RFC 9110 sections 12.4.2 and 12.5.3). */

@@ -1,6 +1,6 @@
 import { type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { SinceSwitch, WorkerStats } from '../messages.ts';
+import type { SinceSwitch, WorkerStats } from '../worker-stats.ts';
 import { Allowance } from './allowance.ts';
 import type { Client, Exchange } from './exchange.ts';
 import { Latency } from './latency.ts';

@@ -1,5 +1,5 @@
 import { mediaTypeMatcher } from '../media-types.ts';
-import type { Coding, WorkerCompression } from '../messages.ts';
+import type { Coding, WorkerCompression } from '../worker-config.ts';
 import { codingChooser } from './accept-encoding.ts';
 import type { Fields, RequestHead, ResponseHead } from './exchange.ts';
 import { listOf, lowerCaseName } from './http1-head.ts';

@@ -1,4 +1,4 @@
-import type { Coding } from '../messages.ts';
+import type { Coding } from '../worker-config.ts';
 import {
   codingFor,
   compressedHead,

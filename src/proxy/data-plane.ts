@@ -1,7 +1,10 @@
 import { Resolver } from 'node:dns/promises';
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
-import type { FromWorker, PeerMaterial, Route, TlsMaterial, WorkerConfig, WorkerStats } from '../messages.ts';
+import type { FromWorker, Route } from '../messages.ts';
+import type { PeerMaterial } from '../peer-messages.ts';
+import type { TlsMaterial, WorkerConfig } from '../worker-config.ts';
+import type { WorkerStats } from '../worker-stats.ts';
 import { AccessLog, linesLost } from './access-log.ts';
 import { Account } from './account.ts';
 import { Challenges } from './challenges.ts';

@@ -13,7 +13,8 @@ import type { Router } from './router.ts';
 import type { Tally } from './tally.ts';
 import type { Occupant, Target } from './target.ts';
 import type { Trace } from './trace.ts';
-import type { OutgoingRequest, ResponseHandler, UpstreamConnection, UpstreamFailure } from './upstream-connection.ts';
+import type { UpstreamConnection } from './upstream-connection.ts';
+import type { OutgoingRequest, ResponseHandler, UpstreamFailure } from './upstream-request.ts';
 
 /** A container that has changed protocols: from here on its connection is a tunnel. */
 export interface Upgraded {

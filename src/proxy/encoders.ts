@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
-import type { Coding } from '../messages.ts';
+import type { Coding } from '../worker-config.ts';
 import type { Spool } from './spool.ts';
 
 const {

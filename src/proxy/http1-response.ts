@@ -95,3 +95,12 @@ export function framingOf(head: Http1ResponseHead, method: string): ResponseFram
   if (length === null) return 'until-close';
   return length === 0 ? 'none' : new LengthDecoder(length);
 }
+
+const HTTP = 'HTTP/1.';
+
+/** Whether more bytes could make this a head: waiting would not make a bare line feed right, nor another protocol. */
+export function mayBecomeResponseHead(data: Buffer): boolean {
+  const text = data.toString('latin1');
+  const begins = text.startsWith(HTTP) || HTTP.startsWith(text);
+  return begins && text.length <= MAX_RESPONSE_HEAD && !/[^\r]\n|\r[^\n]/.test(text);
+}

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
-import type { ConnectionStates, WorkerTimeouts } from '../messages.ts';
+import type { WorkerTimeouts } from '../worker-config.ts';
+import type { ConnectionStates } from '../worker-stats.ts';
 import type { Place } from './crowd.ts';
 import { type Client, clientOf, type Exchange } from './exchange.ts';
 import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';

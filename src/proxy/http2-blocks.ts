@@ -1,4 +1,5 @@
-import { type FieldBlock, HpackDecoder, HpackError } from './hpack.ts';
+import { type FieldBlock, HpackDecoder } from './hpack.ts';
+import { HpackError } from './hpack-huffman.ts';
 import { MAX_HEAD_BYTES } from './http1-head.ts';
 import { ConnectionError, FLAG, type Frame, H2_ERROR, unpadded } from './http2-frames.ts';
 

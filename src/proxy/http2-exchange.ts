@@ -1,18 +1,10 @@
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
-import type {
-  BodySink,
-  BodySource,
-  Client,
-  Exchange,
-  ExchangeOwner,
-  Fields,
-  RequestHead,
-  ResponseHead,
-} from './exchange.ts';
+import type { BodySource, Client, Exchange, ExchangeOwner, Fields, RequestHead, ResponseHead } from './exchange.ts';
 import { lowerCaseName } from './http1-head.ts';
 import { H2_ERROR, type H2Error } from './http2-frames.ts';
 import type { Http2Head } from './http2-head.ts';
+import { Http2RequestBody } from './http2-request-body.ts';
 import { Pieces } from './pieces.ts';
 import { Trace } from './trace.ts';
 
@@ -44,15 +36,12 @@ const EMPTY = Buffer.alloc(0);
 const PROGRESS = 1_024;
 
 /** One stream (RFC 9113 section 5): a request and its response. It ends with the response, whether the request did or not. */
-export class Http2Exchange implements Exchange, BodySource {
+export class Http2Exchange implements Exchange {
   readonly streamId: number;
   readonly head: RequestHead;
   readonly startedAt = Date.now();
   readonly trace: Trace;
-  readonly body: BodySource | null;
   readonly finished: Promise<void>;
-  /** See BodySource. */
-  readonly length: number | null;
   id = '';
   owner: ExchangeOwner | null = null;
   status = 0;
@@ -65,18 +54,10 @@ export class Http2Exchange implements Exchange, BodySource {
   receiveWindow: number;
   /** Of what it has sent, the bytes that were used and not yet given back. */
   unreturned = 0;
-  /** The client has sent all of the request. */
-  requestEnded: boolean;
+  readonly #body: Http2RequestBody | null;
   readonly #connection: StreamConnection;
   readonly #withoutContent: boolean;
   #continue: boolean;
-
-  #sink: BodySink | null = null;
-  #paused = true;
-  /** Pieces of the request's body that nobody has wanted yet. */
-  #held: Buffer[] = [];
-  #received = 0;
-  #bodyFailed = false;
 
   readonly #queue = new Pieces();
   /** What is left of the piece that is being sent. */
@@ -110,18 +91,25 @@ export class Http2Exchange implements Exchange, BodySource {
     this.streamId = streamId;
     this.head = head;
     this.trace = new Trace('HTTP/2', begunAt);
-    this.requestEnded = requestEnded;
     this.sendWindow = windows.send;
     this.receiveWindow = windows.receive;
     this.#withoutContent = head.method === 'HEAD';
     this.trace.bytesIn = sizeOf(head.fields) + head.method.length + head.target.length;
     this.#continue = head.expectsContinue;
-    this.length = head.announced;
-    this.body = requestEnded ? null : this;
+    this.#body = requestEnded ? null : new Http2RequestBody(head.announced, this);
   }
 
   get client(): Client {
     return this.#connection.client;
+  }
+
+  get body(): BodySource | null {
+    return this.#body;
+  }
+
+  /** The client has sent all of the request. */
+  get requestEnded(): boolean {
+    return this.#body?.ended ?? true;
   }
 
   // Reading ----------------------------------------------------------------------------------------------------------
@@ -129,62 +117,24 @@ export class Http2Exchange implements Exchange, BodySource {
   /** Bytes of the request's body; they count as used when somebody has taken them. */
   receive(data: Buffer, ended: boolean): void {
     this.#continue = false;
-    this.requestEnded = ended;
-    this.#received += data.length;
     this.trace.bodyIn += data.length;
     this.trace.bytesIn += data.length;
-    // RFC 9113 section 8.1.1: what was announced and what comes must agree.
-    const wrong = this.length !== null && (ended ? this.#received !== this.length : this.#received > this.length);
-    if (wrong) this.#failBody();
-    if (this.#bodyFailed || this.over) return this.#connection.onConsumed(this, data.length);
-    if (data.length > 0) this.#held.push(data);
-    this.#deliver();
+    this.#body?.receive(data, ended);
   }
 
   /** What comes after the body is not valid. */
   onBadTrailers(): void {
-    this.requestEnded = true;
-    this.#failBody();
+    this.#body?.onBadTrailers();
   }
 
-  #failBody(): void {
-    if (this.#bodyFailed) return;
-    this.#bodyFailed = true;
-    this.#dropHeld();
-    const sink = this.#sink;
-    this.#sink = null;
-    sink?.onBodyError('bad_request');
-  }
-
-  read(sink: BodySink): void {
-    if (this.#bodyFailed) return sink.onBodyError('bad_request');
-    this.#sink = sink;
-    this.#paused = false;
+  /** Somebody wants the body. */
+  onWanted(): void {
     if (this.#continue && !this.over) this.#connection.sendHeaders(this, [':status', '100'], false);
     this.#continue = false;
-    this.#deliver();
   }
 
-  resume(): void {
-    this.#paused = false;
-    this.#deliver();
-  }
-
-  #deliver(): void {
-    while (this.#sink !== null && !this.#paused) {
-      const data = this.#held.shift();
-      if (data === undefined) break;
-      this.#paused = !this.#sink.onBodyData(data);
-      this.#connection.onConsumed(this, data.length);
-    }
-    if (this.#sink === null || this.#held.length > 0 || !this.requestEnded) return;
-    const sink = this.#sink;
-    this.#sink = null;
-    sink.onBodyEnd();
-  }
-
-  #dropHeld(): void {
-    for (const data of this.#held.splice(0)) this.#connection.onConsumed(this, data.length);
+  onConsumed(bytes: number): void {
+    this.#connection.onConsumed(this, bytes);
   }
 
   // Writing ----------------------------------------------------------------------------------------------------------
@@ -302,8 +252,7 @@ export class Http2Exchange implements Exchange, BodySource {
 
   #onAnswered(): void {
     this.#answered = true;
-    this.#sink = null;
-    this.#dropHeld();
+    this.#body?.drop();
     this.#connection.onAnswered(this);
   }
 
@@ -347,14 +296,12 @@ export class Http2Exchange implements Exchange, BodySource {
     if (this.over) return;
     this.over = true;
     if (this.status === 0) this.status = 499;
-    this.#dropHeld();
+    const sink = this.#body?.drop();
     this.#queue.takeAll();
     this.#current = EMPTY;
     this.#waitingSince = 0;
     const { owner } = this;
     this.owner = null;
-    const sink = this.#sink;
-    this.#sink = null;
     this.#finish();
     sink?.onBodyError('client_closed');
     owner?.onClientGone();

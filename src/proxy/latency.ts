@@ -1,4 +1,4 @@
-import type { LatencyCounts } from '../messages.ts';
+import type { LatencyCounts } from '../worker-stats.ts';
 
 /** Significant bits of a duration: a step to the next value is at most 1.6 %. */
 const BITS = 6;

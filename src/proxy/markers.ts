@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { PeerMaterial } from '../messages.ts';
+import type { PeerMaterial } from '../peer-messages.ts';
 import { Allowance } from './allowance.ts';
 import type { RequestHead } from './exchange.ts';
 import { markerOf, signedParts } from './peer-headers.ts';

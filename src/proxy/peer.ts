@@ -1,11 +1,11 @@
 import type { ConnectionOptions } from 'node:tls';
-import type { PeerStats } from '../messages.ts';
+import type { PeerStats } from '../peer-messages.ts';
 import { Breaker } from './breaker.ts';
 import type { Health } from './peer-probe.ts';
 import { Tally } from './tally.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Target } from './target.ts';
-import type { UpstreamTimeouts } from './upstream-connection.ts';
+import type { UpstreamTimeouts } from './upstream-request.ts';
 
 const PORTS: Record<string, number> = { 'http:': 80, 'https:': 443 };
 

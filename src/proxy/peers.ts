@@ -1,6 +1,6 @@
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import type { Logger } from '../log.ts';
-import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../messages.ts';
+import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../peer-messages.ts';
 import { Allowance } from './allowance.ts';
 import { FallbackBudget } from './fallback-budget.ts';
 import { Peer } from './peer.ts';
@@ -9,7 +9,7 @@ import { probe } from './peer-probe.ts';
 import { PeerSecret } from './peer-secret.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Counts } from './tally.ts';
-import type { UpstreamTimeouts } from './upstream-connection.ts';
+import type { UpstreamTimeouts } from './upstream-request.ts';
 
 /** Peers are asked for their health so often (ms), give or take JITTER of it: not all workers at the same moment. */
 const PROBE_INTERVAL = 2_000;

@@ -1,11 +1,13 @@
 /** Bytes that are read from a container at a time. */
-export const READ_SIZE = 64 * 1024;
+const READ_SIZE = 64 * 1024;
+/** A body larger than this (bytes) is read into blocks of its own, which are handed on without being copied. */
+const LARGE_BODY = 16 * 1024;
 
 /**
  * Where all connections read to: what is read is used up, or copied, before the next one reads. A buffer for each read, as
  * Node makes them, costs more than the copy of a small response.
  */
-export const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
+const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
 
 /**
  * Blocks for large bodies, to be used again as long as their bytes are with the kernel by the time that the next ones come. To
@@ -14,12 +16,39 @@ export const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
 const spareBlocks: Buffer[] = [];
 const MOST_SPARE_BLOCKS = 32;
 
-/** A block to read a part of a large body into, which is handed on without being copied. */
-export function takeBlock(): Buffer {
-  return spareBlocks.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
-}
+/** What one connection reads into. */
+export class ReadBuffer {
+  /** Where the next read goes. */
+  next: Buffer = SHARED;
+  /** Whether what was just read may be handed on without being copied; always, where the socket makes buffers of its own. */
+  own = true;
+  #kept = false;
 
-/** Gives a block back. Nobody else may have it, or a part of it. */
-export function leaveBlock(block: Buffer): void {
-  if (spareBlocks.length < MOST_SPARE_BLOCKS) spareBlocks.push(block);
+  /** So many bytes have come: these. They are there until `used` is called. */
+  filled(bytes: number): Buffer {
+    // What is handed on must not take up much more than it is.
+    this.own = this.next !== SHARED && 2 * bytes >= READ_SIZE;
+    this.#kept = false;
+    return this.next.subarray(0, bytes);
+  }
+
+  /** Somebody has kept what was handed on. */
+  keep(): void {
+    this.#kept ||= this.own;
+  }
+
+  /**
+   * Chooses where the next read goes.
+   * @param inBody whether the last one was of a body, or of a head with the first part of one
+   * @param length the body's, as announced
+   */
+  used(bytes: number, inBody: boolean, length: number): void {
+    const more = inBody && (2 * bytes >= READ_SIZE || length > LARGE_BODY);
+    if (more && (this.next === SHARED || this.#kept)) {
+      this.next = spareBlocks.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+    } else if (!more && this.next !== SHARED) {
+      if (!this.#kept && spareBlocks.length < MOST_SPARE_BLOCKS) spareBlocks.push(this.next);
+      this.next = SHARED;
+    }
+  }
 }

@@ -1,8 +1,9 @@
-import type { Route, RouteTarget, TargetStats } from '../messages.ts';
+import type { Route, RouteTarget } from '../messages.ts';
+import type { TargetStats } from '../worker-stats.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Tallies } from './tally.ts';
 import { Target } from './target.ts';
-import type { UpstreamTimeouts } from './upstream-connection.ts';
+import type { UpstreamTimeouts } from './upstream-request.ts';
 
 /**
  * The present route as targets. Exactly one target, or none, takes new requests; the others finish what they have and

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../errors.ts';
-import type { WorkerSpool } from '../messages.ts';
+import type { WorkerSpool } from '../worker-config.ts';
 
 /** What bodies take up right now, in a worker. */
 export interface BufferUse {

@@ -1,4 +1,4 @@
-import type { TargetStats } from '../messages.ts';
+import type { TargetStats } from '../worker-stats.ts';
 import { Latency } from './latency.ts';
 
 /** So many containers are told apart; those that were served longest ago are forgotten first. */

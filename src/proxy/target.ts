@@ -3,7 +3,8 @@ import type { RouteTarget } from '../messages.ts';
 import { Crowd, type Place } from './crowd.ts';
 import type { Sweeper } from './sweeper.ts';
 import type { Tally } from './tally.ts';
-import { type ConnectionKeeper, UpstreamConnection, type UpstreamTimeouts } from './upstream-connection.ts';
+import { type ConnectionKeeper, UpstreamConnection } from './upstream-connection.ts';
+import type { UpstreamTimeouts } from './upstream-request.ts';
 
 /** Something that runs on a target and can be told to leave it. */
 export interface Occupant {

@@ -2,7 +2,7 @@ import { constants } from 'node:crypto';
 import type * as net from 'node:net';
 import * as tls from 'node:tls';
 import { parseCertificate, type ParsedCertificate } from '../certificates.ts';
-import type { TlsMaterial } from '../messages.ts';
+import type { TlsMaterial } from '../worker-config.ts';
 import { CertificateChoice } from './certificate-choice.ts';
 
 /** Offered by ALPN (RFC 7301 section 3.2), the preferred first; who offers others only is refused. */

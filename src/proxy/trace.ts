@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../errors.ts';
-import type { FallbackKind } from '../messages.ts';
+import type { FallbackKind } from '../peer-messages.ts';
 import type { Worth } from './markers.ts';
 import type { Tally } from './tally.ts';
 

@@ -1,56 +1,27 @@
 import * as net from 'node:net';
 import * as tls from 'node:tls';
-import type { ErrorCode } from '../errors.ts';
-import type { WorkerTimeouts } from '../messages.ts';
 import type { Place } from './crowd.ts';
 import type { Fields } from './exchange.ts';
 import { MALFORMED, NEED_MORE } from './http1-body.ts';
-import { EXPECTS_BODY } from './headers.ts';
-import { fieldText } from './http1-head.ts';
 import {
   framingOf,
   type Http1ResponseHead,
   MAX_RESPONSE_HEAD,
+  mayBecomeResponseHead,
   parseResponseHead,
   type ResponseFraming,
 } from './http1-response.ts';
-import { leaveBlock, READ_SIZE, SHARED, takeBlock } from './read-buffers.ts';
+import { ReadBuffer } from './read-buffers.ts';
 import type { StoredBody } from './request-body.ts';
 import type { Sweeper, Watched } from './sweeper.ts';
-
-/** How long to wait for a container. */
-export type UpstreamTimeouts = Pick<WorkerTimeouts, 'connect' | 'response' | 'responseIdle'>;
-
-/** A request as a container gets it. */
-export interface OutgoingRequest {
-  readonly method: string;
-  readonly target: string;
-  /** All of them; with a body also its Content-Length. */
-  readonly fields: Fields;
-  readonly body: StoredBody | null;
-  /** The protocol to change to, or null. */
-  readonly upgrade: string | null;
-}
-
-/** Why a request got no response, or not the whole of it. */
-export type UpstreamFailure = Extract<ErrorCode, `upstream_${string}` | 'internal_error'>;
-
-/** Whoever has sent a request is told what becomes of it. One of `onEnd`, `onUpgrade` and `onFailure` is the last thing. */
-export interface ResponseHandler {
-  /** It is about to be written: from now on the container may get it. */
-  onWrite(): void;
-  /** 1xx but 100, which nobody asked for, and 101. */
-  onInterim(head: Http1ResponseHead): void;
-  onHead(head: Http1ResponseHead): void;
-  /** Returns whether the bytes are not needed any more; else the chunk is the receiver's to keep. */
-  onData(chunk: Buffer): boolean;
-  /** @param overran whether more came than belongs to the response: it may not be what it seems */
-  onEnd(trailers: Fields, overran: boolean): void;
-  /** The container has changed protocols; what it has sent since its answer is still to be read from the socket. */
-  onUpgrade(head: Http1ResponseHead, socket: net.Socket): void;
-  /** @param heard whether any byte of an answer has come */
-  onFailure(code: UpstreamFailure, heard: boolean, cause?: Error): void;
-}
+import {
+  leavesNothingBehind,
+  type OutgoingRequest,
+  requestText,
+  type ResponseHandler,
+  type UpstreamFailure,
+  type UpstreamTimeouts,
+} from './upstream-request.ts';
 
 /** What happens to a connection is told to who keeps it. */
 export interface ConnectionKeeper {
@@ -70,8 +41,6 @@ const HINT_MARGIN = 1_000;
 const IDLE_AT_MOST = 60_000;
 /** Bodies up to this many bytes go out in one write with their head: cheaper than a vectored write. */
 const ONE_WRITE = 16 * 1024;
-/** A body larger than this (bytes) is read into blocks of its own, which are handed on without being copied. */
-const LARGE_BODY = 16 * 1024;
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const NEVER = Number.POSITIVE_INFINITY;
@@ -94,12 +63,7 @@ export class UpstreamConnection implements Watched {
   #framing: ResponseFraming = 'none';
   /** What has come of a head that is not complete yet. */
   #partial: Buffer | null = null;
-  /** Where the next read goes. */
-  #buffer: Buffer = SHARED;
-  /** Whether what was just read may be handed on without being copied. */
-  #own = false;
-  /** Whether it was, and somebody has kept it. */
-  #kept = false;
+  readonly #reads = new ReadBuffer();
   #paused = false;
   /** When it has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
@@ -128,7 +92,7 @@ export class UpstreamConnection implements Watched {
     // Half-open, so that a tunnel's two directions can end one after the other.
     const options = { host, port, noDelay: true, allowHalfOpen: true };
     const onread = {
-      buffer: () => this.#buffer,
+      buffer: () => this.#reads.next,
       callback: (bytes: number) => {
         this.#onRead(bytes);
         return true;
@@ -212,7 +176,7 @@ export class UpstreamConnection implements Watched {
     this.#head = null;
     this.#deadline = performance.now() + this.#timeouts.response;
     const { body } = request;
-    const text = headText(request);
+    const text = requestText(request);
     if (body === null) {
       this.#socket.write(text, 'latin1');
     } else if (body.memory === null) {
@@ -256,23 +220,11 @@ export class UpstreamConnection implements Watched {
   // Reading ----------------------------------------------------------------------------------------------------------
 
   #onRead(bytes: number): void {
-    const buffer = this.#buffer;
-    // What is handed on must not take up much more than it is.
-    this.#own = buffer !== SHARED && 2 * bytes >= READ_SIZE;
-    this.#kept = false;
-    this.#receive(buffer.subarray(0, bytes));
-    const more = this.#head !== null && (2 * bytes >= READ_SIZE || (this.#head.length ?? 0) > LARGE_BODY);
-    if (more && (buffer === SHARED || this.#kept)) this.#buffer = takeBlock();
-    else if (!more) this.#leaveBlock();
-  }
-
-  #leaveBlock(): void {
-    if (this.#buffer !== SHARED && !this.#kept) leaveBlock(this.#buffer);
-    this.#buffer = SHARED;
+    this.#receive(this.#reads.filled(bytes));
+    this.#reads.used(bytes, this.#head !== null, this.#head?.length ?? 0);
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    this.#own = true;
     this.#receive(chunk);
   };
 
@@ -290,7 +242,7 @@ export class UpstreamConnection implements Watched {
     while (this.#handler !== null && this.#head === null) {
       const end = data.indexOf(END_OF_HEAD);
       if (end === -1) {
-        if (!mayBecomeHead(data)) return this.#fail('upstream_malformed');
+        if (!mayBecomeResponseHead(data)) return this.#fail('upstream_malformed');
         if (data.length > 0) this.#partial = Buffer.from(data);
         return;
       }
@@ -325,7 +277,8 @@ export class UpstreamConnection implements Watched {
   }
 
   readonly #emit = (data: Buffer): void => {
-    if (this.#handler?.onData(this.#own ? data : Buffer.from(data)) !== true) this.#kept ||= this.#own;
+    const chunk = this.#reads.own ? data : Buffer.from(data);
+    if (this.#handler?.onData(chunk) !== true) this.#reads.keep();
   };
 
   #finish(trailers: Fields, overran: boolean): void {
@@ -381,28 +334,6 @@ export class UpstreamConnection implements Watched {
 /** The name by which a server chooses its certificate, which no address is (RFC 6066 section 3). */
 function nameIn(host: string): { servername?: string } {
   return net.isIP(host) === 0 ? { servername: host } : {};
-}
-
-function headText({ method, target, fields, upgrade }: OutgoingRequest): string {
-  const change = upgrade === null ? '' : `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n`;
-  return `${method} ${target} HTTP/1.1\r\n${fieldText(fields)}${change}\r\n`;
-}
-
-const HTTP = 'HTTP/1.';
-
-/** Whether more bytes could make this a head: waiting would not make a bare line feed right, nor another protocol. */
-function mayBecomeHead(data: Buffer): boolean {
-  const text = data.toString('latin1');
-  const begins = text.startsWith(HTTP) || HTTP.startsWith(text);
-  return begins && text.length <= MAX_RESPONSE_HEAD && !/[^\r]\n|\r[^\n]/.test(text);
-}
-
-/**
- * Whether what comes next on the connection can be told from a body. After HEAD some servers send one all the same, and with
- * a method that has no use for a body, some never read it: it would be their next request.
- */
-function leavesNothingBehind({ method, body }: OutgoingRequest): boolean {
-  return method !== 'HEAD' && (body === null || body.length === 0 || EXPECTS_BODY.has(method));
 }
 
 /** How long (ms) a connection is kept for the next request. */

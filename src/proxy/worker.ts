@@ -1,5 +1,6 @@
 import { createLogger, dieLoudly } from '../log.ts';
-import type { FromWorker, ToWorker, WorkerConfig } from '../messages.ts';
+import type { FromWorker, ToWorker } from '../messages.ts';
+import type { WorkerConfig } from '../worker-config.ts';
 import { DataPlane } from './data-plane.ts';
 
 /*

@@ -82,9 +82,9 @@ export class PageSource {
   }
 
   async #read(): Promise<void> {
-    const { control, deployments } = this.#options;
+    const { control } = this.#options;
     try {
-      deployments.knownHistory = await control.environment.history();
+      await control.environment.history();
       await control.journal.recent();
       await control.lock.refresh();
       this.#journalProblem = null;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { NO_STATS } from '../../src/ledger.ts';
-import type { WorkerStats } from '../../src/messages.ts';
+import type { WorkerStats } from '../../src/worker-stats.ts';
 import { RecentFile } from '../../src/manager/recent-file.ts';
 import { type Deploy, Recent } from '../../src/manager/recent.ts';
 import { StateCopies } from '../../src/manager/state-copies.ts';

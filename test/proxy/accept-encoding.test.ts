@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Coding } from '../../src/messages.ts';
+import type { Coding } from '../../src/worker-config.ts';
 import { codingChooser } from '../../src/proxy/accept-encoding.ts';
 
 const ALL: Coding[] = ['zstd', 'br', 'gzip'];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test, type TestContext } from 'node:test';
-import type { FallbackKind, PeerMaterial } from '../../src/messages.ts';
+import type { FallbackKind, PeerMaterial } from '../../src/peer-messages.ts';
 import { Peer } from '../../src/proxy/peer.ts';
 import { PeerSecret } from '../../src/proxy/peer-secret.ts';
 import { Sweeper } from '../../src/proxy/sweeper.ts';

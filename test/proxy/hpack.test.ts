@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HpackDecoder, HpackEncoder, HpackError } from '../../src/proxy/hpack.ts';
+import { HpackDecoder, HpackEncoder } from '../../src/proxy/hpack.ts';
+import { HpackError } from '../../src/proxy/hpack-huffman.ts';
 import { HUFFMAN_LENGTHS } from '../../src/proxy/hpack-tables.ts';
 import { ask, connectHttp2 } from './support/http2-client.ts';
 import { Random } from './support/random.ts';

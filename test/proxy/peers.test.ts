@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import type { PeerMaterial } from '../../src/messages.ts';
+import type { PeerMaterial } from '../../src/peer-messages.ts';
 import type { NameResolver } from '../../src/proxy/peer-names.ts';
 import { Peers } from '../../src/proxy/peers.ts';
 import { Sweeper } from '../../src/proxy/sweeper.ts';

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import * as net from 'node:net';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import * as tls from 'node:tls';
-import type { TlsMaterial } from '../../src/messages.ts';
+import type { TlsMaterial } from '../../src/worker-config.ts';
 import { issue, type IssuedCertificate } from '../support/certificates.ts';
 import { TEST_HOST, testMaterial } from './support/transport.ts';
 import { Upstream } from './support/upstream.ts';

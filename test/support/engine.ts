@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
 import { ProcessRuntime } from '../../src/manager/process-runtime.ts';
-import type { FromEngine } from '../../src/messages.ts';
+import type { FromEngine } from '../../src/engine-messages.ts';
 import { endProcess, exitOf } from './processes.ts';
 
 const ENGINE = join(import.meta.dirname, '../../src/engine.ts');

@@ -19,7 +19,10 @@ async function take(socket: Socket, size: number): Promise<Buffer> {
     const bytes = socket.read(size) as Buffer | null;
     if (bytes?.length === size) return bytes;
     if (bytes !== null || socket.readableEnded || socket.destroyed) throw new Error('the client is gone');
-    await Promise.race([once(socket, 'readable'), once(socket, 'end'), once(socket, 'close')]);
+    const waiting = new AbortController();
+    const options = { signal: waiting.signal };
+    await Promise.race([once(socket, 'readable', options), once(socket, 'close', options)]);
+    waiting.abort();
   }
 }
 

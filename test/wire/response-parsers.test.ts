@@ -7,7 +7,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Fields } from '../../src/proxy/exchange.ts';
 import type { Http1ResponseHead } from '../../src/proxy/http1-response.ts';
 import { Sweeper } from '../../src/proxy/sweeper.ts';
-import { type ResponseHandler, UpstreamConnection } from '../../src/proxy/upstream-connection.ts';
+import { UpstreamConnection } from '../../src/proxy/upstream-connection.ts';
+import type { ResponseHandler } from '../../src/proxy/upstream-request.ts';
 import { Random } from '../proxy/support/random.ts';
 
 /*

@@ -3,7 +3,7 @@ import { type IncomingMessage, request } from 'node:http';
 import type { Readable, Transform } from 'node:stream';
 import type { TestContext } from 'node:test';
 import * as zlib from 'node:zlib';
-import type { Coding } from '../../../src/messages.ts';
+import type { Coding } from '../../../src/worker-config.ts';
 
 export const CODINGS: readonly Coding[] = ['zstd', 'br', 'gzip'];
 

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import * as net from 'node:net';
 import type { TestContext } from 'node:test';
-import type { PeerMaterial, WorkerStats } from '../../../src/messages.ts';
+import type { PeerMaterial } from '../../../src/peer-messages.ts';
+import type { WorkerStats } from '../../../src/worker-stats.ts';
 import { PeerSecret } from '../../../src/proxy/peer-secret.ts';
 import { TestWorker, type WorkerOptions } from './worker.ts';
 

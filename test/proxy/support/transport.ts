@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { TlsMaterial } from '../../../src/messages.ts';
+import type { TlsMaterial } from '../../../src/worker-config.ts';
 import { issue } from '../../support/certificates.ts';
 
 /**

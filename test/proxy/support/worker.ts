@@ -4,17 +4,10 @@ import * as net from 'node:net';
 import * as tls from 'node:tls';
 import type { TestContext } from 'node:test';
 import { parseCommandLine } from '../../../src/config.ts';
-import type {
-  DrainingTarget,
-  FromWorker,
-  PeerMaterial,
-  Route,
-  RouteTarget,
-  TlsMaterial,
-  ToWorker,
-  WorkerConfig,
-  WorkerStats,
-} from '../../../src/messages.ts';
+import type { DrainingTarget, FromWorker, Route, RouteTarget, ToWorker } from '../../../src/messages.ts';
+import type { PeerMaterial } from '../../../src/peer-messages.ts';
+import type { TlsMaterial, WorkerConfig } from '../../../src/worker-config.ts';
+import type { WorkerStats } from '../../../src/worker-stats.ts';
 import { Nonces } from '../../../src/nonces.ts';
 import { workerSettings } from '../../../src/traffic-options.ts';
 import { WORKER_ENVIRONMENT, WORKER_FLAGS } from '../../../src/worker-pool.ts';
