@@ -41,8 +41,13 @@ export interface Http2Host {
   onClosed(connection: Http2Connection): void;
 }
 
-/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+/** A client that was told to go gets so long (ms) to close its connection before that is closed here. */
 const LINGER = 5_000;
+/**
+ * As long (ms) after its last answer: the kernel may still have much of that for a slow reader, and forgets all of it when
+ * something (a window update, say) comes for a connection that is closed here. As in HTTP/1.
+ */
+const LINGER_AFTER_ANSWER = 30_000;
 /** When the worker retires: how long (ms) to wait for a first request, or for what crosses our farewell on its way. */
 const GRACE = 1_000;
 
@@ -75,6 +80,8 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   /** When fields that have begun to come must be complete. */
   #headDeadline = NEVER;
   #lastCallAt = NEVER;
+  /** When the last answer was written, in ms by `performance.now()`. */
+  #answeredAt = -NEVER;
 
   /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
   constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http2Host) {
@@ -208,6 +215,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   }
 
   onAnswered(): void {
+    this.#answeredAt = performance.now();
     this.#receiver.onAnswered();
   }
 
@@ -281,6 +289,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   #fail({ code, message }: ConnectionError): void {
     if (code === H2_ERROR.ENHANCE_YOUR_CALM) this.#host.onAbuse(this.client, message);
     this.#sender.send(goAway(this.#streams.lastId, code));
+    this.#answeredAt = -NEVER;
     this.#end();
     this.#streams.drop();
   }
@@ -298,7 +307,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     if (this.#ended) return;
     this.#ended = true;
     this.#deafen();
-    this.#deadline = performance.now() + LINGER;
+    this.#deadline = Math.max(performance.now() + LINGER, this.#answeredAt + LINGER_AFTER_ANSWER);
     this.#socket.end();
     // RFC 9113 section 5.4.1 and RFC 9112 section 9.6: what comes is dropped, so that the client sees the last answer.
     this.#socket.resume();
