@@ -4,8 +4,8 @@
 
 /** What machines that fall back to one another share. */
 export interface PeerMaterial {
-  /** In base64: whoever has it is believed about clients. */
-  secret: string;
+  /** In base64: whoever has one is believed about clients. The first one signs; there is always one. */
+  secrets: string[];
   /** PEM text: authorities beside the system's. */
   ca: string | null;
 }

@@ -106,9 +106,11 @@ export class DataPlane {
   /** Accepts connections from now on and says so. */
   async listen(): Promise<void> {
     this.#checkSpool();
+    // Before there are requests that may have to fall back; until it listens its predecessor serves, or they wait in the kernel.
+    await this.#peers?.start();
+    if (this.#listener.retiring) return;
     await this.#listener.listen(this.#config.proxyFd, this.#config.tlsFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
-    this.#peers?.start();
     this.#send({ type: 'listening' });
   }
 

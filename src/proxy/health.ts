@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Exchange, RequestHead } from './exchange.ts';
 import { httpDate } from './headers.ts';
 import { PROBE, probeOf } from './peer-headers.ts';
-import type { PeerSecret } from './peer-secret.ts';
+import type { PeerSecrets } from './peer-secret.ts';
 import type { Router } from './router.ts';
 
 /** Where a worker answers by itself whether it could serve the application (RFC 8615). */
@@ -18,7 +18,7 @@ export interface HealthContext {
   readonly router: Router;
   /** This machine's id. */
   readonly machine: string;
-  readonly markers: { readonly secret: PeerSecret | null };
+  readonly markers: { readonly secrets: PeerSecrets | null };
 }
 
 /**
@@ -32,10 +32,11 @@ export function respondToHealthCheck(exchange: Exchange, { router, machine, mark
   const fields = ['Content-Type', 'text/plain; charset=utf-8', 'Cache-Control', 'no-store'];
   fields.push('Date', httpDate(Date.now()));
   const question = probeOf(exchange.head);
-  const challenge = question === null ? undefined : markers.secret?.open('probe', question)?.['challenge'];
-  if (challenge !== undefined && markers.secret !== null) {
+  const opened = question === null ? null : (markers.secrets?.open('probe', question) ?? null);
+  const challenge = opened?.values['challenge'];
+  if (opened !== null && challenge !== undefined) {
     const values = { machine, active: active ? '1' : '0', time: String(Date.now()) };
-    fields.push(PROBE, markers.secret.seal('health', values, [challenge]));
+    fields.push(PROBE, opened.secret.seal('health', values, [challenge]));
   }
   exchange.reply({ status, reason: STATUS_CODES[status] ?? '', fields, length: body.length }, body);
   return challenge !== undefined;

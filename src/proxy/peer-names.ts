@@ -39,9 +39,10 @@ export class PeerNames {
     this.#onUrls = onUrls;
   }
 
-  start(): void {
-    void this.look();
+  /** Looks again and again. Resolves when it has looked once. Never rejects. */
+  async start(): Promise<void> {
     setInterval(() => void this.look(), INTERVAL).unref();
+    await this.look();
   }
 
   /** One lookup. Never rejects. */

@@ -2,6 +2,7 @@ import type { ConnectionOptions } from 'node:tls';
 import type { PeerStats } from '../peer-messages.ts';
 import { Breaker } from './breaker.ts';
 import type { Health } from './peer-probe.ts';
+import type { PeerSecret } from './peer-secret.ts';
 import { Tally } from './tally.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Target } from './target.ts';
@@ -23,6 +24,8 @@ export class Peer {
   readonly breaker = new Breaker();
   /** Its id, once it has proved that it knows the secret. */
   machine: string | null = null;
+  /** What it has proved that with. */
+  provedBy: PeerSecret | null = null;
   /** Whether its last health check went well. */
   healthy = false;
   /** Whether it turned out to be this machine: names list all of them. */

@@ -6,7 +6,7 @@ import { FallbackBudget } from './fallback-budget.ts';
 import { Peer } from './peer.ts';
 import { type NameResolver, PeerNames } from './peer-names.ts';
 import { probe } from './peer-probe.ts';
-import { PeerSecret } from './peer-secret.ts';
+import { PeerSecrets } from './peer-secret.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Counts } from './tally.ts';
 import type { UpstreamTimeouts } from './upstream-request.ts';
@@ -14,6 +14,8 @@ import type { UpstreamTimeouts } from './upstream-request.ts';
 /** Peers are asked for their health so often (ms), give or take JITTER of it: not all workers at the same moment. */
 const PROBE_INTERVAL = 2_000;
 const JITTER = 0.25;
+/** A worker that begins waits so long (ms) for the first of them to be known as healthy. */
+const FIRST_LOOK = 1_000;
 /** Fallbacks are logged one by one up to so many at once and so many a second in the long run. */
 const LOGGED = 20;
 const LOGGED_PER_SECOND = 2;
@@ -43,31 +45,47 @@ export class Peers {
   /** Peers check their certificates by it; changed in place. */
   readonly #secure: ConnectionOptions = { ALPNProtocols: ['http/1.1'] };
   readonly #names: PeerNames | null;
-  #secret: PeerSecret;
+  #secrets: PeerSecrets;
   #started = false;
+  /** Called when one has been found that can be asked. */
+  #onFound = (): void => {};
+  /** The health checks of those that a name has just named. */
+  #newcomers: Promise<void> = Promise.resolve();
 
   constructor(context: PeersContext) {
     this.#context = context;
     const { config, material } = context;
     this.budget = new FallbackBudget(config.workers);
-    this.#secret = new PeerSecret(material.secret);
-    this.setMaterial(material);
+    this.#secrets = new PeerSecrets(material.secrets);
+    this.#setAuthorities(material);
     this.#setUrls(config.urls);
     this.#names = this.#openNames();
   }
 
-  /** Checks the health of all from now on, and looks names up. */
-  start(): void {
+  /**
+   * Checks the health of all from now on, and looks names up. Resolves when requests can fall back, or will not be able to
+   * for the time being; after a second at the most. Never rejects.
+   */
+  async start(): Promise<void> {
     this.#started = true;
-    void this.#keepProbing();
-    this.#names?.start();
+    const { promise: found, resolve } = Promise.withResolvers<void>();
+    this.#onFound = resolve;
+    const timer = setTimeout(resolve, FIRST_LOOK);
+    void Promise.all([this.#keepProbing(), this.#lookFirst()]).then(() => resolve());
+    await found;
+    clearTimeout(timer);
+  }
+
+  async #lookFirst(): Promise<void> {
+    await this.#names?.start();
+    await this.#newcomers;
   }
 
   #openNames(): PeerNames | null {
     const { config, resolver, log } = this.#context;
     if (config.dns === null) return null;
     return new PeerNames(config.dns, resolver, log, (found) => {
-      if (this.#setUrls([...config.urls, ...found])) void this.#probeAll();
+      if (this.#setUrls([...config.urls, ...found])) this.#newcomers = this.#probeAll();
     });
   }
 
@@ -76,8 +94,8 @@ export class Peers {
     await this.#names?.look();
   }
 
-  get secret(): PeerSecret {
-    return this.#secret;
+  get secrets(): PeerSecrets {
+    return this.#secrets;
   }
 
   /** Statuses of the container that count as failures. */
@@ -90,13 +108,21 @@ export class Peers {
     return this.#context.config.debugHeaders;
   }
 
-  /** Another secret: who knew the last one has to prove itself anew. */
+  /** Other secrets: whose proof is worth nothing any more has to prove itself anew; requests go on falling back to the others. */
   setMaterial(material: PeerMaterial): void {
-    this.#secret = new PeerSecret(material.secret);
-    if (material.ca === null) delete this.#secure.ca;
-    else this.#secure.ca = [...getCACertificates('default'), material.ca];
-    for (const peer of this.#peers.values()) peer.healthy = false;
+    this.#secrets = new PeerSecrets(material.secrets);
+    this.#setAuthorities(material);
+    for (const peer of this.#peers.values()) {
+      if (peer.provedBy !== null && this.#secrets.has(peer.provedBy)) continue;
+      peer.healthy = false;
+      peer.provedBy = null;
+    }
     if (this.#started) void this.#probeAll();
+  }
+
+  #setAuthorities({ ca }: PeerMaterial): void {
+    if (ca === null) delete this.#secure.ca;
+    else this.#secure.ca = [...getCACertificates('default'), ca];
   }
 
   /** Whether a request could be tried on one of them now. */
@@ -166,14 +192,16 @@ export class Peers {
 
   /** Never rejects. */
   async #probeAll(): Promise<void> {
-    const secret = this.#secret;
+    const secrets = this.#secrets;
     await Promise.all(
       Array.from(this.#peers.values(), async (peer) => {
-        const health = await probe(peer.url, secret, this.#secure);
-        if (secret !== this.#secret) return;
+        const health = await probe(peer.url, secrets.first, this.#secure);
+        if (secrets !== this.#secrets) return;
+        if (health.machine !== null) peer.provedBy = secrets.first;
         const before = peer.self;
         peer.setHealth(health, this.#context.machine);
         if (peer.self && !before) this.#noteSelf(peer);
+        if (peer.available) this.#onFound();
       }),
     );
   }

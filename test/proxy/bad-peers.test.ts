@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { FallbackKind, PeerMaterial } from '../../src/peer-messages.ts';
 import { Peer } from '../../src/proxy/peer.ts';
-import { PeerSecret } from '../../src/proxy/peer-secret.ts';
+import { PeerSecrets } from '../../src/proxy/peer-secret.ts';
 import { Sweeper } from '../../src/proxy/sweeper.ts';
 import { type Answer, send } from '../support/http.ts';
 import { healthProof, newMaterial, startMachine, untilHealthy } from './support/machines.ts';
@@ -25,7 +25,7 @@ async function impostor(t: TestContext, material: PeerMaterial, machine: string,
 function refuse(material: PeerMaterial, request: IncomingMessage, response: ServerResponse, error: string): void {
   const marker = String(request.headers['wunderproxy-fallback']);
   const nonce = /nonce=([\w-]+)/.exec(marker)?.[1] ?? '';
-  const proof = new PeerSecret(material.secret).seal('refusal', { error }, [nonce]);
+  const proof = new PeerSecrets(material.secrets).first.seal('refusal', { error }, [nonce]);
   response.writeHead(503, { 'wunderproxy-fallback': proof, 'wunderproxy-error': error }).end('refused');
 }
 
