@@ -7,10 +7,12 @@ import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
 import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
+import { readTokens } from '../secret-file.ts';
 import { isoTime } from '../units.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
+import { ApiTokens } from './api-tokens.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
@@ -43,7 +45,7 @@ function send(message: FromManager): void {
 /** Files that options name; re-read on SIGHUP. A file that has become unreadable leaves what was read before. */
 class OptionFiles {
   readonly #config: Config;
-  token: string | null = null;
+  tokens: readonly string[] = [];
   environment: Record<string, string> = {};
 
   constructor(config: Config) {
@@ -53,13 +55,25 @@ class OptionFiles {
 
   read(): void {
     const { apiTokenFile, cfg } = this.#config;
+    // Without its tokens the API would stand open.
+    const needed = apiTokenFile !== null && this.tokens.length === 0;
+    if (needed) this.tokens = readTokens(apiTokenFile);
+    else if (apiTokenFile !== null) {
+      this.#attempt('--api-token-file', () => {
+        this.tokens = readTokens(apiTokenFile);
+        log.info({ tokens: this.tokens.length }, 'the tokens of the API were read');
+      });
+    }
+    if (cfg !== null) {
+      this.#attempt('--cfg', () => (this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'))));
+    }
+  }
+
+  #attempt(option: string, read: () => void): void {
     try {
-      if (apiTokenFile !== null) this.token = readFileSync(apiTokenFile, 'utf8').trim() || this.token;
-      if (cfg !== null) this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'));
+      read();
     } catch (error) {
-      // Without its token the API would stand open.
-      if (apiTokenFile !== null && this.token === null) throw error;
-      log.error({ why: messageOf(error) }, 'a file that an option names can not be read');
+      log.error({ option, why: messageOf(error) }, 'a file that an option names can not be read');
     }
   }
 }
@@ -128,7 +142,12 @@ class Manager {
       fleet: this.#fleet,
     };
     const api = createApi(
-      { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
+      {
+        control: this.#control,
+        deployments: this.#deployments,
+        about,
+        tokens: new ApiTokens(() => this.#files.tokens),
+      },
       extend,
     );
     const handle = api.callback();

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { markedRequest } from '../proxy/support/machines.ts';
 import { workshop } from '../support/deployable.ts';
 import { deploy, reload, until } from '../support/deployments.ts';
 import { freePort } from '../support/free-port.ts';
+import { connectionTo } from '../support/http.ts';
 import { Load } from '../support/load.ts';
+import { runClient } from '../support/client.ts';
 import { killIfThere } from '../support/processes.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 import { sendRaw } from '../support/raw.ts';
@@ -94,3 +98,108 @@ test(
     }
   },
 );
+
+/** An answer that goes on. */
+interface Stream {
+  status: number;
+  /** Resolves to how it ended. */
+  ended: Promise<'whole' | 'broken off'>;
+  /** Resolves once something more has come. */
+  more: () => Promise<unknown>;
+}
+
+async function follow(
+  t: TestContext,
+  program: TestProgram,
+  path: string,
+  headers: Record<string, string>,
+): Promise<Stream> {
+  const asked = request({ ...connectionTo(program.api), path, headers, agent: false });
+  t.after(() => asked.destroy());
+  asked.on('error', () => {});
+  asked.end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  response.on('error', () => {});
+  const { promise: ended, resolve } = Promise.withResolvers<'whole' | 'broken off'>();
+  response.on('close', () => resolve(response.complete ? 'whole' : 'broken off'));
+  response.resume();
+  return { status: response.statusCode ?? 0, ended, more: async () => once(response, 'data') };
+}
+
+test('a token is changed in three steps: both count meanwhile, and what the old one has opened ends with it', async (t) => {
+  const shop = workshop(t);
+  const tokenFile = join(shop.environment, 'token');
+  writeFileSync(tokenFile, 'the-old-token\n');
+  const options = ['--runtime', 'process', '--workers', '1', '--api-token-file', tokenFile];
+  const program = await startProgram(t, {
+    args: [...options, shop.bucket, shop.prefix, 'shop'],
+    stateDir: shop.stateDir,
+  });
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  const statusFor = async (headers: Record<string, string>) =>
+    (await program.call('GET', '/status', undefined, headers)).status;
+  const logIn = async (token: string) => {
+    const answer = await program.call('POST', '/login', `token=${token}`, { origin: `http://${program.api}` });
+    assert.equal(answer.status, 303);
+    return { cookie: String(answer.headers['set-cookie']).split(';')[0] ?? '' };
+  };
+  const setTokens = async (...tokens: string[]) => {
+    const from = program.log.length;
+    writeFileSync(tokenFile, tokens.map((token) => `${token}\n`).join(''));
+    await reload(program);
+    const read = await program.waitForLog(({ msg }) => msg === 'the tokens of the API were read', { from });
+    assert.equal(read['tokens'], tokens.length);
+  };
+  const hash = shop.config('v1');
+  for (const path of ['/launch', '/switch']) {
+    assert.equal((await program.call('POST', path, hash, bearer('the-old-token'))).status, 200);
+  }
+  const oldLogin = await logIn('the-old-token');
+  const logs = await follow(t, program, '/logs?follow=true', bearer('the-old-token'));
+  const events = await follow(t, program, '/events', bearer('the-old-token'));
+  const page = await follow(t, program, '/events', oldLogin);
+  const pageLogs = await follow(t, program, '/logs?follow=true', oldLogin);
+  const old = [logs, events, page, pageLogs];
+
+  await setTokens('the-old-token', 'the-new-token');
+  const newLogin = await logIn('the-new-token');
+  const newLogs = await follow(t, program, '/logs?follow=true', bearer('the-new-token'));
+  const newPage = await follow(t, program, '/events', newLogin);
+  assert.deepEqual(
+    [...old, newLogs, newPage].map(({ status }) => status),
+    [200, 200, 200, 200, 200, 200],
+  );
+  await setTokens('the-new-token', 'the-old-token');
+  for (const headers of [bearer('the-old-token'), bearer('the-new-token'), oldLogin, newLogin]) {
+    assert.equal(await statusFor(headers), 200);
+  }
+  // Two ticks: they would have ended at the first.
+  await page.more();
+  await page.more();
+  const deployed = await runClient(t, ['status', '--on', `http://${program.api}`, '--token-file', tokenFile]);
+  assert.equal(deployed.code, 0, deployed.err);
+
+  await setTokens('the-new-token');
+  assert.deepEqual(await Promise.all(old.map(async ({ ended }) => ended)), [
+    'broken off',
+    'whole',
+    'whole',
+    'broken off',
+  ]);
+  for (const headers of [bearer('the-old-token'), oldLogin]) assert.equal(await statusFor(headers), 401);
+  for (const headers of [bearer('the-new-token'), newLogin]) assert.equal(await statusFor(headers), 200);
+  await newPage.more();
+  const line = newLogs.more();
+  await program.get('/one-more-line');
+  await line;
+
+  // A file that was emptied by mistake opens nothing, and shuts nobody out.
+  const from = program.log.length;
+  writeFileSync(tokenFile, '\n');
+  await reload(program);
+  const refused = await program.waitForLog(({ option }) => option === '--api-token-file', { from });
+  assert.equal(refused['why'], 'the file is empty');
+  assert.equal(await statusFor({}), 401);
+  assert.equal(await statusFor(bearer('the-new-token')), 200);
+  assert.doesNotMatch(JSON.stringify(program.log), /the-(?:old|new)-token/);
+});

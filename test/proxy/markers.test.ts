@@ -223,6 +223,13 @@ test('of several secrets the first one signs and all are believed: one takes the
   assert.equal(peers[0]?.lastError, null);
 });
 
+test('a worker that begins has found a peer before it listens', async (t) => {
+  const material = newMaterial();
+  const { machine: there } = await serving(t, { material });
+  const here = await startMachine(t, { material, peers: [there], route: await gone(t) });
+  assert.equal((await ask(here)).status, 200, 'the first request');
+});
+
 test("a peer's own error is known as its own by the secret of the request, whichever it was", async (t) => {
   const [old, next] = [...newMaterial().secrets, ...newMaterial().secrets];
   assert.ok(old !== undefined && next !== undefined);
