@@ -10,6 +10,12 @@ export interface PeerMaterial {
   ca: string | null;
 }
 
+/** Addresses that a name had when it was last looked up. */
+export interface NamedAddresses {
+  v4: string[];
+  v6: string[];
+}
+
 /** Other machines, as a worker is to use them. */
 export interface WorkerPeers {
   /** Origins. */

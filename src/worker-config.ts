@@ -1,4 +1,4 @@
-import type { PeerMaterial, WorkerPeers } from './peer-messages.ts';
+import type { NamedAddresses, PeerMaterial, WorkerPeers } from './peer-messages.ts';
 
 /** What a worker waits for at most, in ms. */
 export interface WorkerTimeouts {
@@ -106,4 +106,6 @@ export interface WorkerConfig {
   peers: WorkerPeers | null;
   /** Null: no machine is trusted. */
   peerMaterial: PeerMaterial | null;
+  /** What another worker has found behind the name of peers: good until this one can look it up; null: nothing yet. */
+  namedPeers: NamedAddresses | null;
 }

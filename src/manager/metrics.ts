@@ -212,6 +212,9 @@ function fallbacks(totals: WorkerStats): Metric[] {
       'Whether requests can fall back to a peer.',
       totals.peers.map(({ url, state }) => ({ labels: { peer: url }, value: state === 'healthy' ? 1 : 0 })),
     ),
+    gauge('peers_dns_up', 'Whether the name of peers, if there is one, could be looked up when that was last tried.', [
+      { value: totals.namedPeersProblem === null ? 1 : 0 },
+    ]),
   ];
 }
 

@@ -133,6 +133,8 @@ export interface Status {
   DeployLock: LockInfo | null;
   /** All machines that share the store, this one included, by name. */
   Peers: PeerStatus[];
+  /** `Ok`, or why the name of `--peers-dns` could not be looked up when that was last tried. */
+  PeersDnsState: string;
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
@@ -210,6 +212,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     }),
     DeployLock: control.lock.known,
     Peers: about.fleet.peers(configuredPeers(totals)),
+    PeersDnsState: totals.namedPeersProblem ?? 'Ok',
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: control.environment.knownHistory,
   };

@@ -4,7 +4,7 @@ import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../peer
 import { Allowance } from './allowance.ts';
 import { FallbackBudget } from './fallback-budget.ts';
 import { Peer } from './peer.ts';
-import { type NameResolver, PeerNames } from './peer-names.ts';
+import { type NamesContext, PeerNames } from './peer-names.ts';
 import { probe } from './peer-probe.ts';
 import { PeerSecrets } from './peer-secret.ts';
 import type { Sweeper } from './sweeper.ts';
@@ -29,8 +29,7 @@ export interface PeersContext {
   readonly machine: string;
   readonly timeouts: UpstreamTimeouts;
   readonly sweeper: Sweeper;
-  /** Looks names up. */
-  readonly resolver: NameResolver;
+  readonly names: NamesContext;
   readonly log: Logger;
 }
 
@@ -58,8 +57,8 @@ export class Peers {
     this.budget = new FallbackBudget(config.workers);
     this.#secrets = new PeerSecrets(material.secrets);
     this.#setAuthorities(material);
-    this.#setUrls(config.urls);
     this.#names = this.#openNames();
+    this.#add([...config.urls, ...(this.#names?.urls ?? [])]);
   }
 
   /**
@@ -82,16 +81,21 @@ export class Peers {
   }
 
   #openNames(): PeerNames | null {
-    const { config, resolver, log } = this.#context;
+    const { config, names, log } = this.#context;
     if (config.dns === null) return null;
-    return new PeerNames(config.dns, resolver, log, (found) => {
-      if (this.#setUrls([...config.urls, ...found])) this.#newcomers = this.#probeAll();
+    return new PeerNames(config.dns, names, log, (found) => {
+      this.#newcomers = this.#follow([...config.urls, ...found]);
     });
   }
 
   /** Looks names up now. Never rejects. */
   async look(): Promise<void> {
     await this.#names?.look();
+  }
+
+  /** Why the name could not be looked up when that was last tried; null: it could, or there is none. */
+  get namesProblem(): string | null {
+    return this.#names?.problem ?? null;
   }
 
   get secrets(): PeerSecrets {
@@ -163,20 +167,26 @@ export class Peers {
     for (const peer of this.#peers.values()) peer.target.cut();
   }
 
-  /** Returns whether there are new ones. Those that are not named any more finish what they have. */
-  #setUrls(urls: string[]): boolean {
-    let added = false;
+  /** Until new ones have been asked for their health, those that are not named any more are better than none. Never rejects. */
+  async #follow(urls: string[]): Promise<void> {
+    if (this.#add(urls)) await this.#probeAll();
+    this.#removeAllBut(urls);
+  }
+
+  /** Returns whether there are new ones. */
+  #add(urls: string[]): boolean {
+    const added = urls.filter((url) => !this.#peers.has(url));
+    for (const url of added) this.#peers.set(url, new Peer(url, this.#context, this.#secure));
+    return added.length > 0;
+  }
+
+  /** They finish what they have. */
+  #removeAllBut(urls: string[]): void {
     for (const [url, peer] of this.#peers) {
       if (urls.includes(url)) continue;
       this.#peers.delete(url);
       peer.target.retire();
     }
-    for (const url of urls) {
-      if (this.#peers.has(url)) continue;
-      this.#peers.set(url, new Peer(url, this.#context, this.#secure));
-      added = true;
-    }
-    return added;
   }
 
   /** A list of all machines is the usual reason; a copied disk, with its machine-id, the bad one. */

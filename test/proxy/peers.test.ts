@@ -44,7 +44,7 @@ function peersOf(
     machine: 'self-00000000',
     timeouts,
     sweeper: new Sweeper(250),
-    resolver,
+    names: { resolver, known: null, onFound: () => {} },
     log: memoryLog().log,
   });
 }

@@ -123,6 +123,7 @@ export class TestWorker {
       user,
       accessLog,
       peerMaterial: options.peerMaterial ?? null,
+      namedPeers: null,
       ...settings,
     };
     worker.send({ type: 'start', config, route: worker.#route() });
