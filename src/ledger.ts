@@ -194,6 +194,7 @@ function addPeer(a: PeerStats, b: PeerStats): PeerStats {
   return {
     url: a.url,
     machine: a.machine ?? b.machine,
+    clone: a.clone || b.clone,
     state: PEER_STATES.find((state) => state === a.state || state === b.state) ?? a.state,
     inFlight: a.inFlight + b.inFlight,
     lastError: last.lastError,

@@ -141,6 +141,8 @@ export type ToManager =
       version: string;
       /** This machine's id among those that share the store. */
       machine: string;
+      /** Of this start of the program: another one with the same machine's id is another machine. */
+      instance: string;
       config: Config;
       /** Where the program listens, as in its log; `tls` is null when TLS is off. */
       addresses: { proxy: string; tls: string | null; api: string };

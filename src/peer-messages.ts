@@ -35,6 +35,8 @@ export interface PeerStats {
   url: string;
   /** Its id, once it has proved that it knows the secret. */
   machine: string | null;
+  /** It is another machine that has the id of this one. */
+  clone: boolean;
   state: 'healthy' | 'half-open' | 'open' | 'unhealthy';
   inFlight: number;
   lastError: string | null;

@@ -186,7 +186,7 @@ export function workerSettings(
   tlsAddress: string | null,
 ): Omit<
   WorkerConfig,
-  'slot' | 'machine' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog' | 'peerMaterial' | 'namedPeers'
+  'slot' | 'machine' | 'instance' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog' | 'peerMaterial' | 'namedPeers'
 > {
   return {
     https: {

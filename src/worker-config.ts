@@ -84,6 +84,8 @@ export interface WorkerConfig {
   slot: number;
   /** This machine's id among those that share the store. */
   machine: string;
+  /** Of this start of the program. */
+  instance: string;
   /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
   proxyFd: number;
   tlsFd: number | null;

@@ -272,13 +272,14 @@ function createAcme(
 }
 
 function createFleet(
-  { machine, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
+  { machine, instance, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
   store: ConfigStore,
   control: Control,
   deployments: Deployments,
 ): Fleet {
   return new Fleet({
     machine,
+    instance,
     store,
     every: config.heartbeat,
     about: { Name: hostname(), App: config.app, Version: version, StartedAt: isoTime(startedAt) },

@@ -82,6 +82,7 @@ export class DataPlane {
       peers: this.#peers,
       markers: this.#markers,
       machine: config.machine,
+      instance: config.instance,
       trust,
       https: this.#https,
       hsts: config.https.hsts,
@@ -156,14 +157,14 @@ export class DataPlane {
   }
 
   #openPeers(sweeper: Sweeper): Peers | null {
-    const { peers: config, peerMaterial: material, namedPeers: named, machine, timeouts } = this.#config;
+    const { peers: config, peerMaterial: material, namedPeers: named, machine, instance, timeouts } = this.#config;
     if (config === null || material === null) return null;
     const names = {
       resolver: new Resolver(LOOKUP),
       known: named,
       onFound: (addresses: NamedAddresses) => this.#send({ type: 'namedPeers', addresses }),
     };
-    return new Peers({ config, material, machine, timeouts, sweeper, names, log: this.#log });
+    return new Peers({ config, material, machine, instance, timeouts, sweeper, names, log: this.#log });
   }
 
   /** The manager's answer to an ACME challenge. */

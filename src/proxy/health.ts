@@ -18,6 +18,8 @@ export interface HealthContext {
   readonly router: Router;
   /** This machine's id. */
   readonly machine: string;
+  /** Of this start of the program. */
+  readonly instance: string;
   readonly markers: { readonly secrets: PeerSecrets | null };
 }
 
@@ -25,7 +27,10 @@ export interface HealthContext {
  * Answers 200 when a container is in service, else 503, and tells nobody more. A machine that knows the secret learns
  * which machine this is, and can tell that the answer is of now and nobody else's. Returns whether it was one.
  */
-export function respondToHealthCheck(exchange: Exchange, { router, machine, markers }: HealthContext): boolean {
+export function respondToHealthCheck(
+  exchange: Exchange,
+  { router, machine, instance, markers }: HealthContext,
+): boolean {
   const active = router.current !== null;
   const status = active ? 200 : 503;
   const body = Buffer.from(active ? 'ok\n' : 'no container is in service\n');
@@ -35,7 +40,7 @@ export function respondToHealthCheck(exchange: Exchange, { router, machine, mark
   const opened = question === null ? null : (markers.secrets?.open('probe', question) ?? null);
   const challenge = opened?.values['challenge'];
   if (opened !== null && challenge !== undefined) {
-    const values = { machine, active: active ? '1' : '0', time: String(Date.now()) };
+    const values = { machine, instance, active: active ? '1' : '0', time: String(Date.now()) };
     fields.push(PROBE, opened.secret.seal('health', values, [challenge]));
   }
   exchange.reply({ status, reason: STATUS_CODES[status] ?? '', fields, length: body.length }, body);

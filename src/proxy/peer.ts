@@ -16,6 +16,13 @@ export interface PeerContext {
   readonly sweeper: Sweeper;
 }
 
+/** Who this machine is. */
+export interface OwnIds {
+  readonly machine: string;
+  /** Of this start of the program. */
+  readonly instance: string;
+}
+
 /** Another machine: where it is, whether it can be asked, what runs there. */
 export class Peer {
   /** Origin. */
@@ -30,6 +37,8 @@ export class Peer {
   healthy = false;
   /** Whether it turned out to be this machine: names list all of them. */
   self = false;
+  /** Whether it is another one that has this machine's id: requests fall back to it as to any other. */
+  clone = false;
   #late = false;
   lastError: string | null = null;
   lastErrorAt: number | null = null;
@@ -56,11 +65,15 @@ export class Peer {
   }
 
   /** One late answer may be the doing of a busy moment, on either machine; the second is not. */
-  setHealth({ machine, problem, late = false }: Health, own: string): void {
+  setHealth({ machine, instance = null, problem, late = false }: Health, own: OwnIds): void {
     this.healthy = problem === null || (late && this.healthy && !this.#late);
     this.#late = late;
     this.machine = machine ?? this.machine;
-    this.self = this.machine === own;
+    if (machine !== null) {
+      // One that does not tell its instance has no way to be told from this one.
+      this.self = machine === own.machine && (instance === null || instance === own.instance);
+      this.clone = machine === own.machine && !this.self;
+    }
     if (problem !== null) this.note(problem);
   }
 
@@ -70,6 +83,7 @@ export class Peer {
     return {
       url,
       machine,
+      clone: this.clone,
       state: this.healthy ? working : 'unhealthy',
       inFlight: target.inFlight + target.upgraded,
       lastError,

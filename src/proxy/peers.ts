@@ -1,5 +1,6 @@
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import type { Logger } from '../log.ts';
+import { cloneAdvice } from '../machine.ts';
 import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../peer-messages.ts';
 import { Allowance } from './allowance.ts';
 import { FallbackBudget } from './fallback-budget.ts';
@@ -27,6 +28,8 @@ export interface PeersContext {
   readonly material: PeerMaterial;
   /** This machine's id. */
   readonly machine: string;
+  /** Of this start of the program. */
+  readonly instance: string;
   readonly timeouts: UpstreamTimeouts;
   readonly sweeper: Sweeper;
   readonly names: NamesContext;
@@ -189,9 +192,11 @@ export class Peers {
     }
   }
 
-  /** A list of all machines is the usual reason; a copied disk, with its machine-id, the bad one. */
-  #noteSelf({ url, machine }: Peer): void {
-    this.#context.log.info({ peer: url, machine }, 'a peer has the id of this machine: it is left out');
+  /** A list of all machines is why one asks oneself; a copied disk, with its machine-id, why one meets a clone. */
+  #noteOwnId({ url, self }: Peer): void {
+    const { log, machine } = this.#context;
+    if (self) log.info({ peer: url, machine }, 'a peer is this machine: it is left out');
+    else log.warn({ peer: url, machine }, cloneAdvice(machine, url));
   }
 
   async #keepProbing(): Promise<void> {
@@ -208,9 +213,9 @@ export class Peers {
         const health = await probe(peer.url, secrets.first, this.#secure);
         if (secrets !== this.#secrets) return;
         if (health.machine !== null) peer.provedBy = secrets.first;
-        const before = peer.self;
-        peer.setHealth(health, this.#context.machine);
-        if (peer.self && !before) this.#noteSelf(peer);
+        const before = peer.self || peer.clone;
+        peer.setHealth(health, this.#context);
+        if ((peer.self || peer.clone) && !before) this.#noteOwnId(peer);
         if (peer.available) this.#onFound();
       }),
     );

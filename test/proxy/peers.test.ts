@@ -42,6 +42,7 @@ function peersOf(
     config,
     material,
     machine: 'self-00000000',
+    instance: 'this-one',
     timeouts,
     sweeper: new Sweeper(250),
     names: { resolver, known: null, onFound: () => {} },
