@@ -41,6 +41,9 @@ export interface ApiExtension {
 /** Makes an extension of an API. */
 export type ExtendApi = (options: ApiOptions, failures: LoginFailures) => ApiExtension;
 
+/** `/status` waits so long (ms) until all workers do what it says: a worker that does not answer is replaced. */
+const ROUTE_PATIENCE = 1_000;
+
 /** The manager's API (CONTRACT: "Manager API"). */
 export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   const app = new Koa();
@@ -96,8 +99,10 @@ function routes({ control, deployments, about }: ApiOptions, admitted: (context:
     answer(context, text, { Stopped: ids });
   });
 
-  router.get('/status', (context) => {
+  router.get('/status', async (context) => {
     void control.lock.refresh();
+    // Whoever reads what is in service relies on it with the next request.
+    await control.traffic.whenRouted(ROUTE_PATIENCE);
     const status = statusOf(control, deployments, about);
     const { keys } = context.query;
     context.body = keys === undefined ? status : pick(status, parseList(String(keys)));
