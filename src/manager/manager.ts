@@ -1,13 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { hostname } from 'node:os';
 import type { Config } from '../config.ts';
-import { parseEnvironmentFile } from '../environment-file.ts';
 import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
 import type { CertificateInfo, Deaths, FromManager, ToManager } from '../messages.ts';
-import { readTokens } from '../secret-file.ts';
 import { isoTime } from '../units.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
@@ -23,6 +20,7 @@ import { Fleet } from './fleet.ts';
 import { Journal } from './journal.ts';
 import { countsOf, standingOf } from './machine-state.ts';
 import { openStore } from './open-store.ts';
+import { OptionFiles } from './option-files.ts';
 import { urlOfListener } from './own-addresses.ts';
 import { ProcessRuntime } from './process-runtime.ts';
 import { Recent, SLICE } from './recent.ts';
@@ -40,42 +38,6 @@ const log = createLogger('manager');
 
 function send(message: FromManager): void {
   process.send?.(message, undefined, undefined, () => {});
-}
-
-/** Files that options name; re-read on SIGHUP. A file that has become unreadable leaves what was read before. */
-class OptionFiles {
-  readonly #config: Config;
-  tokens: readonly string[] = [];
-  environment: Record<string, string> = {};
-
-  constructor(config: Config) {
-    this.#config = config;
-    this.read();
-  }
-
-  read(): void {
-    const { apiTokenFile, cfg } = this.#config;
-    // Without its tokens the API would stand open.
-    const needed = apiTokenFile !== null && this.tokens.length === 0;
-    if (needed) this.tokens = readTokens(apiTokenFile);
-    else if (apiTokenFile !== null) {
-      this.#attempt('--api-token-file', () => {
-        this.tokens = readTokens(apiTokenFile);
-        log.info({ tokens: this.tokens.length }, 'the tokens of the API were read');
-      });
-    }
-    if (cfg !== null) {
-      this.#attempt('--cfg', () => (this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'))));
-    }
-  }
-
-  #attempt(option: string, read: () => void): void {
-    try {
-      read();
-    } catch (error) {
-      log.error({ option, why: messageOf(error) }, 'a file that an option names can not be read');
-    }
-  }
 }
 
 /** The control plane: everything that the primary's `start` message brings to life. */
@@ -109,7 +71,7 @@ class Manager {
   ) {
     const { config } = start;
     this.#store = store;
-    this.#files = new OptionFiles(config);
+    this.#files = new OptionFiles(config, log);
     this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
     this.#runtime = runtime;
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
