@@ -7,6 +7,7 @@ import { messageOf } from './errors.ts';
 import { parseEnvironmentFile } from './environment-file.ts';
 import { readPeerFiles } from './peer-keeper.ts';
 import { type Machine, machineIn } from './machine.ts';
+import { readTokens } from './secret-file.ts';
 
 /** Something outside of the command line that must be mended before a start: one line. */
 export class PreflightError extends Error {}
@@ -16,7 +17,8 @@ export class PreflightError extends Error {}
  * Throws PreflightError and PeerFileError.
  */
 export function preflight(config: Config): { user: { uid: number; gid: number } | null; machine: Machine } {
-  if (config.apiTokenFile !== null) checkTokenFile(config.apiTokenFile);
+  const { apiTokenFile } = config;
+  if (apiTokenFile !== null) attempt(`--api-token-file ${apiTokenFile}`, () => readTokens(apiTokenFile));
   if (config.cfg !== null) {
     const file = config.cfg;
     attempt(`--cfg ${file}`, () => parseEnvironmentFile(readFileSync(file, 'utf8')));
@@ -28,11 +30,6 @@ export function preflight(config: Config): { user: { uid: number; gid: number } 
   if (config.bucket.startsWith('file:')) writableDirectory('bucket', fileURLToPath(config.bucket));
   const user = config.user === null ? null : findUser(config.user);
   return { user, machine: machineIn(config.stateDir) };
-}
-
-function checkTokenFile(file: string): void {
-  const token = attempt(`--api-token-file ${file}`, () => readFileSync(file, 'utf8').trim());
-  if (token === '') throw new PreflightError(`--api-token-file ${file}: the file is empty`);
 }
 
 function writableDirectory(name: string, directory: string): void {

@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
 import { Command, CommanderError, type Option } from 'commander';
 import { messageOf } from '../errors.ts';
 import { option, repeatable, UsageError } from '../option.ts';
+import { readTokens } from '../secret-file.ts';
 import { parseDuration, parseWhole } from '../units.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
@@ -193,15 +193,13 @@ function within(value: number, min: number, max: number, words: string): number 
   return value;
 }
 
+/** The first one: a file with several is in the middle of a change. */
 function readToken(path: string): string {
-  let token: string;
   try {
-    token = readFileSync(path, 'utf8').trim();
+    return readTokens(path)[0];
   } catch (error) {
     throw new CommandFailure(EXIT.failed, `--token-file ${path} can not be read: ${messageOf(error)}`);
   }
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new CommandFailure(EXIT.failed, `--token-file ${path} holds no token`);
-  return token;
 }
 
 function userName(): string {
