@@ -35,7 +35,7 @@ export interface ClientConnection extends Watched {
   place: Place<ClientConnection> | null;
   /** Ends it as soon as nothing is lost by that. */
   retire(): void;
-  /** Ends it at once. */
+  /** Ends it at once, because the time to retire is over: what runs is broken off. */
   destroy(): void;
 }
 
@@ -139,6 +139,7 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   }
 
   destroy(): void {
+    this.#exchange?.giveUp('drain_timeout');
     this.#socket.destroy();
   }
 

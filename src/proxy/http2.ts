@@ -288,10 +288,9 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
     this.#streams.drop();
   }
 
-  /** Breaks off what runs, and closes. */
   destroy(): void {
     if (this.#state === null) return;
-    this.#streams.abort();
+    this.#streams.giveUp('drain_timeout');
     this.#lastCall();
     this.#end();
     this.#deadline = Math.min(this.#deadline, performance.now() + GRACE);
