@@ -32,3 +32,16 @@ export function addressMatcher(cidrs: string[]): (address: string) => boolean {
 export function unmapped(address: string): string {
   return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address;
 }
+
+/**
+ * What stands for whoever is at an address: of IPv4 the address, of IPv6 its /64, within which a host may take any (RFC 4291
+ * section 2.5.1). Link-local addresses (`fe80::…`) are many hosts' in one /64.
+ */
+export function networkOf(address: string): string {
+  if (!address.includes(':') || /^fe[89ab]/i.test(address)) return address;
+  const [front = '', back] = address.split('::') as [string, string?];
+  const groups = front === '' ? [] : front.split(':');
+  const missing = back === undefined ? 0 : 8 - groups.length - (back === '' ? 0 : back.split(':').length);
+  const all = [...groups, ...Array<string>(Math.max(0, missing)).fill('0'), ...(back ?? '').split(':')];
+  return `${all.slice(0, 4).join(':')}::/64`;
+}

@@ -1,4 +1,5 @@
 import type { Context } from 'koa';
+import { networkOf, unmapped } from '../cidr.ts';
 import { WunderproxyError } from '../errors.ts';
 
 /** So many wrong tokens in a row an address may try; then one more each `REFILL` ms. */
@@ -9,11 +10,11 @@ const REFILL = 3_000;
 const REMEMBERED = 10_000;
 
 /**
- * Slows down who guesses tokens, by client address. An address that has used up its tries is refused unseen, also with
+ * Slows down who guesses tokens, by client address (of IPv6, by its /64). One that has used up its tries is refused unseen, also with
  * the right token: else it could go on guessing.
  */
 export class LoginFailures {
-  readonly #byAddress = new Map<string, { tries: number; at: number }>();
+  readonly #byNetwork = new Map<string, { tries: number; at: number }>();
   readonly #now: () => number;
 
   /** `now`: ms of a clock that never goes back. */
@@ -23,33 +24,28 @@ export class LoginFailures {
 
   /** Throws `too_many_attempts`. */
   check(context: Context): void {
-    if (this.#left(addressOf(context)) < 1) throw new WunderproxyError('too_many_attempts');
+    if (this.#left(networkOfClient(context)) < 1) throw new WunderproxyError('too_many_attempts');
   }
 
   add(context: Context): void {
-    const address = addressOf(context);
+    const address = networkOfClient(context);
     const tries = Math.max(0, this.#left(address) - 1);
-    this.#byAddress.delete(address);
-    this.#byAddress.set(address, { tries, at: this.#now() });
-    if (this.#byAddress.size <= REMEMBERED) return;
-    for (const oldest of this.#byAddress.keys()) {
-      this.#byAddress.delete(oldest);
+    this.#byNetwork.delete(address);
+    this.#byNetwork.set(address, { tries, at: this.#now() });
+    if (this.#byNetwork.size <= REMEMBERED) return;
+    for (const oldest of this.#byNetwork.keys()) {
+      this.#byNetwork.delete(oldest);
       return;
     }
   }
 
   #left(address: string): number {
-    const known = this.#byAddress.get(address);
+    const known = this.#byNetwork.get(address);
     return known ? Math.min(BURST, known.tries + (this.#now() - known.at) / REFILL) : BURST;
   }
 }
 
-/** An IPv6 client has at least a /64 to choose addresses from. */
-function addressOf(context: Context): string {
-  const address = (context.req.socket.remoteAddress ?? 'unix').replace(/^::ffff:(?=\d+\.)/, '');
-  if (!address.includes(':')) return address;
-  const [head = '', tail] = address.split('%')[0]?.split('::') ?? [];
-  const groups = head.split(':').filter(Boolean);
-  const filled = tail === undefined ? groups : [...groups, ...Array<string>(8 - groups.length).fill('0')];
-  return filled.slice(0, 4).join(':');
+function networkOfClient(context: Context): string {
+  const { remoteAddress } = context.req.socket;
+  return remoteAddress === undefined ? 'unix' : networkOf(unmapped(remoteAddress));
 }

@@ -1,6 +1,6 @@
 import * as net from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { unmapped } from '../cidr.ts';
+import { networkOf, unmapped } from '../cidr.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { TlsMaterial, WorkerLimits } from '../worker-config.ts';
 import type { ConnectionStates } from '../worker-stats.ts';
@@ -56,7 +56,7 @@ export class Listener implements Http1Host, Http2Host, Watched {
   readonly #connections = new Crowd<ClientConnection>();
   readonly #handshakes = new WeakMap<net.Socket, Handshake>();
   readonly #terminator: TlsTerminator | null;
-  readonly #byAddress = new Map<string, number>();
+  readonly #byNetwork = new Map<string, number>();
   /** Requests by HTTP/2 that are open. */
   #streams = 0;
 
@@ -188,9 +188,10 @@ export class Listener implements Http1Host, Http2Host, Watched {
   #admit(address: string | null): boolean {
     if (this.#connections.size >= this.#limits.connections) return this.#turnAway('--max-connections');
     if (this.#limits.connectionsPerAddress === null || address === null) return true;
-    const count = this.#byAddress.get(address) ?? 0;
+    const network = networkOf(address);
+    const count = this.#byNetwork.get(network) ?? 0;
     if (count >= this.#limits.connectionsPerAddress) return this.#turnAway('--max-connections-per-ip');
-    this.#byAddress.set(address, count + 1);
+    this.#byNetwork.set(network, count + 1);
     return true;
   }
 
@@ -200,10 +201,11 @@ export class Listener implements Http1Host, Http2Host, Watched {
   }
 
   #discharge(address: string | null): void {
-    if (address === null) return;
-    const count = this.#byAddress.get(address) ?? 0;
-    if (count > 1) this.#byAddress.set(address, count - 1);
-    else this.#byAddress.delete(address);
+    if (this.#limits.connectionsPerAddress === null || address === null) return;
+    const network = networkOf(address);
+    const count = this.#byNetwork.get(network) ?? 0;
+    if (count > 1) this.#byNetwork.set(network, count - 1);
+    else this.#byNetwork.delete(network);
   }
 
   checkDeadline(now: number): void {
