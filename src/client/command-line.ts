@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
 import { Command, CommanderError, type Option } from 'commander';
 import { messageOf } from '../errors.ts';
 import { option, repeatable, UsageError } from '../option.ts';
+import { readTokenFile } from '../token-file.ts';
 import { parseDuration, parseWhole } from '../units.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
@@ -181,7 +181,7 @@ export function parseClientCommandLine(command: CommandName, argv: string[]): In
     command,
     argument: hash ?? first ?? null,
     options: {
-      on: raw.on?.length ? raw.on : ['http://127.0.0.1:8001'],
+      on: raw.on?.length ? [...new Set(raw.on)] : ['http://127.0.0.1:8001'],
       fleet: raw.fleet ?? false,
       skipStale: raw.skipStale ?? false,
       batch: raw.batch ?? 1,
@@ -224,14 +224,11 @@ function within(value: number, min: number, max: number, words: string): number 
 }
 
 function readToken(path: string): string {
-  let token: string;
   try {
-    token = readFileSync(path, 'utf8').trim();
+    return readTokenFile(path);
   } catch (error) {
-    throw new CommandFailure(EXIT.failed, `--token-file ${path} can not be read: ${messageOf(error)}`);
+    throw new CommandFailure(EXIT.failed, `--token-file ${path}: ${messageOf(error)}`);
   }
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new CommandFailure(EXIT.failed, `--token-file ${path} holds no token`);
-  return token;
 }
 
 function userName(): string {

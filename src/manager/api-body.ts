@@ -11,7 +11,9 @@ export async function readBytes(context: Context, longest: number): Promise<Buff
   let length = 0;
   for await (const chunk of context.req as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > longest) throw new WunderproxyError('request_too_large');
+    if (length > longest) {
+      throw new WunderproxyError('request_too_large', { message: `The body is larger than ${longest} bytes.` });
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -43,7 +43,11 @@ function checkToken(context: Context, expected: string, failures: LoginFailures)
     failures.add(context);
   }
   context.set('WWW-Authenticate', 'Bearer realm="wunderproxy"');
-  throw new WunderproxyError('unauthorized');
+  const message =
+    given === undefined
+      ? {}
+      : { message: 'The token is wrong: the right one is in the --api-token-file of this manager.' };
+  throw new WunderproxyError('unauthorized', message);
 }
 
 /** Compares digests, so that neither content nor length shows in the time that it takes. */

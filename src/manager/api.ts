@@ -56,8 +56,13 @@ export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   const router = routes(options);
   app.use(router.routes());
   app.use(async (context) => {
-    const known = router.stack.some((layer) => layer.match(context.path));
-    throw new WunderproxyError(known ? 'api_method_not_allowed' : 'not_found');
+    const methods = router.stack.flatMap((layer) => (layer.match(context.path) ? layer.methods : []));
+    if (methods.length === 0) throw new WunderproxyError('not_found');
+    // RFC 9110 section 15.5.6: it has to say what is allowed.
+    context.set('Allow', methods.join(', '));
+    throw new WunderproxyError('api_method_not_allowed', {
+      message: `${context.path} takes ${methods.join(', ')}, not ${context.method}.`,
+    });
   });
   return app;
 }
@@ -72,12 +77,14 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   });
 
   router.post('/switch', async (context) => {
+    checkWait(context);
     const hash = await readIdentifier(context);
     const switched = await deployments.switchTo(hash, deployedBy(context));
     await answerSwitch(context, switched);
   });
 
   router.post('/rollback', async (context) => {
+    checkWait(context);
     const body = await readBody(context);
     const hash = body === '' ? null : parseIdentifier(identifierIn(body));
     await answerSwitch(context, await deployments.rollback(hash, deployedBy(context)));
@@ -127,6 +134,13 @@ function routes({ control, deployments, about }: ApiOptions): Router {
   }
 
   return router;
+}
+
+/** Throws `bad_parameters`: who waits for something else than there is would take the answer for it. */
+function checkWait(context: Context): void {
+  const { wait } = context.query;
+  if (wait === undefined || wait === 'drained') return;
+  throw new WunderproxyError('bad_parameters', { message: 'wait: the only thing to wait for is `drained`.' });
 }
 
 function pick(status: Status, keys: string[]): Partial<Status> {
@@ -184,13 +198,15 @@ const neverStored: Middleware = async (context, next) => {
 
 function answerErrors({ log }: Control, extension: ApiExtension): Middleware {
   return async (context, next) => {
+    // Before: a request that was not read to its end has no socket any more.
+    const client = context.req.socket.remoteAddress ?? 'local';
     try {
       await next();
     } catch (thrown) {
       const error =
         thrown instanceof WunderproxyError ? thrown : new WunderproxyError('internal_error', { cause: thrown });
       const expected = error.code !== 'internal_error';
-      const about = { method: context.method, path: context.path, code: error.code };
+      const about = { method: context.method, path: context.path, client, code: error.code };
       if (expected) log.warn({ ...about, why: messageOf(error) }, 'request refused');
       else log.error({ ...about, err: thrown }, 'request failed');
       answerError(context, error, extension);

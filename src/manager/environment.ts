@@ -58,7 +58,7 @@ export class Environment {
     const object = await this.#read(launchConfigKey(hash));
     if (object === null) {
       throw new WunderproxyError('launch_config_not_found', {
-        message: `There is no ${launchConfigKey(hash)} in the store.`,
+        message: `There is no ${launchConfigKey(hash)} in ${this.#store.name}.`,
         detail: { Key: launchConfigKey(hash), Store: this.#store.name },
       });
     }

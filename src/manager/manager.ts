@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { hostname } from 'node:os';
 import type { Config } from '../config.ts';
 import { parseEnvironmentFile } from '../environment-file.ts';
+import { readTokenFile } from '../token-file.ts';
 import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
@@ -53,13 +54,28 @@ class OptionFiles {
 
   read(): void {
     const { apiTokenFile, cfg } = this.#config;
-    try {
-      if (apiTokenFile !== null) this.token = readFileSync(apiTokenFile, 'utf8').trim() || this.token;
-      if (cfg !== null) this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'));
-    } catch (error) {
+    if (apiTokenFile !== null) {
+      this.#attempt(`--api-token-file ${apiTokenFile}`, () => {
+        this.token = readTokenFile(apiTokenFile);
+      });
       // Without its token the API would stand open.
-      if (apiTokenFile !== null && this.token === null) throw error;
-      log.error({ why: messageOf(error) }, 'a file that an option names can not be read');
+      if (this.token === null) throw new Error('there is no token');
+    }
+    if (cfg !== null) {
+      this.#attempt(`--cfg ${cfg}`, () => {
+        this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'));
+      });
+    }
+  }
+
+  #attempt(option: string, read: () => void): void {
+    try {
+      read();
+    } catch (error) {
+      log.error(
+        { option, why: messageOf(error) },
+        'a file that an option names can not be used: what was read before stays',
+      );
     }
   }
 }

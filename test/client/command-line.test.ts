@@ -42,6 +42,8 @@ test('managers are named again and again, with commas, or in the environment', (
   const both = ['http://web1:8001', 'https://web2'];
   assert.deepEqual(on('--on', 'http://web1:8001/', '--on=https://web2:443'), both);
   assert.deepEqual(on('--on', 'http://web1:8001,https://web2'), both);
+  // One that is named twice is one machine, not two.
+  assert.deepEqual(on('--on', 'http://web1:8001', '--on', 'http://web1:8001/,https://web2'), both);
   process.env['WUNDERPROXY_ON'] = both.join(',');
   t.after(() => delete process.env['WUNDERPROXY_ON']);
   assert.deepEqual(on(), both);

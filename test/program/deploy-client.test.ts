@@ -173,10 +173,13 @@ test('a manager that can not be reached, or does not take the token, is exit sta
   const { path } = configFile(shop, 'v1');
   const wrong = join(shop.environment, 'wrong');
   writeFileSync(wrong, 'another-secret\n');
-  for (const args of [[], ['--token-file', wrong]]) {
+  for (const [args, why] of [
+    [[], /needs the token.* --token-file/],
+    [['--token-file', wrong], /The token is wrong.* --token-file/],
+  ] as const) {
     const refused = await runClient(t, ['deploy', ...on, ...args, path]);
     assert.equal(refused.code, 5, refused.err);
-    assert.match(refused.err, /needs the token/);
+    assert.match(refused.err, why);
     assert.doesNotMatch(refused.err + refused.out, /another-secret/);
     assert.equal((await runClient(t, ['status', ...on, ...args])).code, 5);
   }
