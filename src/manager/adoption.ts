@@ -2,7 +2,7 @@ import { describeError, WunderproxyError } from '../errors.ts';
 import { type Container, isOld } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
-import type { StoredConfig } from './environment.ts';
+import type { CurrentConfig } from './environment.ts';
 import { pause, probeFor, probeOnce } from './health.ts';
 import type { ContainerInfo } from './runtime.ts';
 
@@ -107,7 +107,7 @@ export class Adoption {
       if (info?.mark !== 'superseded') return;
     }
     const current = await environment.current();
-    const next = current && (await this.#running(current, current.sha256));
+    const next = current && (await this.#running(current));
     if (active && (next === null || next === active)) return runtime.mark(active.id, 'launched');
     if (next) return this.#deployments.adopt(next);
     traffic.confirm();
@@ -115,10 +115,10 @@ export class Adoption {
   }
 
   /** A healthy container of this config. */
-  async #running(current: StoredConfig, sha256: string): Promise<Container | null> {
+  async #running(current: CurrentConfig): Promise<Container | null> {
     const { app, containers } = this.#control;
     const probe = probeFor(current.config, app);
-    for (const hash of [current.hash, sha256]) {
+    for (const hash of current.hashes) {
       for (const container of containers.find(hash, 'active', 'ready')) {
         container.config = current.config;
         if (container.address && (await probeOnce(container.address, probe)) === null) return container;
@@ -127,10 +127,10 @@ export class Adoption {
     return null;
   }
 
-  async #launch(current: StoredConfig & { sha256: string }): Promise<void> {
+  async #launch(current: CurrentConfig): Promise<void> {
     const { containers } = this.#control;
     // Those that have died, or do not answer: the new one takes their place.
-    const unhealthy = [current.hash, current.sha256].flatMap((hash) => containers.find(hash, 'ready', 'failed'));
+    const unhealthy = current.hashes.flatMap((hash) => containers.find(hash, 'ready', 'failed'));
     const container = await this.#deployments.launchStored(current, '');
     if (containers.active !== null) return;
     await this.#deployments.adopt(container);

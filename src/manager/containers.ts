@@ -97,7 +97,11 @@ export class Containers {
   /** The one place where a container's state changes. Throws an Error for a change that the table does not know. */
   change(container: Container, to: ContainerState, why?: string): void {
     const from = container.state;
-    if (from === to) return;
+    if (from === to) {
+      // One that has failed may turn out to be gone as well.
+      if (to === 'failed' && why !== undefined) container.failure = why;
+      return;
+    }
     if (!mayBecome(from, to)) throw new Error(`container ${shortId(container.id)} can not go from ${from} to ${to}`);
     (container as { state: ContainerState }).state = to;
     container.failure = to === 'failed' ? (why ?? null) : null;

@@ -62,6 +62,8 @@ export function addDeployRoutes(router: Router, { environment, lock, containers,
   router.get('/logs', async (context) => {
     const tail = tailOf(context);
     const container = containerFor(context, containers.all());
+    // An empty log would look like an application that says nothing.
+    if (runtime.problem !== null) throw new WunderproxyError('runtime_unavailable', { message: runtime.problem });
     if (context.query['follow'] === 'true') return followers.open(context, container.id, tail);
     const lines = await runtime.logs(container.id, tail);
     if (wantsJson(context)) {

@@ -150,7 +150,7 @@ export class Switchover {
     } catch (error) {
       if (!(error instanceof WunderproxyError) || error.code !== 'launch_config_not_found') throw error;
       const current = await environment.current();
-      if (current && [current.hash, current.sha256].includes(container.hash)) return current.bytes;
+      if (current && current.hashes.includes(container.hash)) return current.bytes;
       throw error;
     }
   }
