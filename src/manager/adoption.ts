@@ -1,4 +1,4 @@
-import { describeError, WunderproxyError } from '../errors.ts';
+import { describeError, messageOf, WunderproxyError } from '../errors.ts';
 import { type Container, isOld } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
@@ -41,10 +41,14 @@ export class Adoption {
         seen = true;
         containers.markComplete();
         await this.#serveCurrent();
+        containers.startProblem = null;
         this.#stopSuperseded();
         return;
       } catch (error) {
-        wait = Math.min(wait, isUnreachable(error) ? RETRY.unreachable : RETRY.longest);
+        const unreachable = isUnreachable(error);
+        wait = Math.min(wait, unreachable ? RETRY.unreachable : RETRY.longest);
+        // A store or an engine that is out of reach is told as such.
+        containers.startProblem = unreachable ? null : messageOf(error);
         log.error({ err: error, retryInMs: wait }, 'the config in service could not be taken up');
       }
       traffic.confirm();
@@ -52,6 +56,7 @@ export class Adoption {
       await pause(wait, AbortSignal.any([stopping, this.#hurry.signal]));
       if (containers.active?.state === 'active') break;
     }
+    containers.startProblem = null;
     this.#stopSuperseded();
   }
 

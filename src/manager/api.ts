@@ -8,6 +8,7 @@ import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import { addDeployRoutes } from './deploy-api.ts';
 import type { Deployments } from './deployments.ts';
+import type { ProbeResult } from './health.ts';
 import type { Switched } from './switchover.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { LoginFailures } from './login-failures.ts';
@@ -231,6 +232,13 @@ function answerError(context: Context, error: WunderproxyError, extension: ApiEx
   }
 }
 
+/** What the health check answered, as in the message, with its times. */
+function inOneLine(item: object): string {
+  const { Result, Count, FirstAt, LastAt } = item as Partial<ProbeResult>;
+  if (Result === undefined) return Object.values(item).join(' ');
+  return `${Count}× ${Result}, ${FirstAt === LastAt ? `at ${FirstAt}` : `from ${FirstAt} to ${LastAt}`}`;
+}
+
 /** Lists in an error's detail (probe results, log lines) for people. */
 function textOf(detail: unknown): string {
   if (typeof detail !== 'object' || detail === null) return '';
@@ -238,7 +246,7 @@ function textOf(detail: unknown): string {
   for (const [name, list] of Object.entries(detail)) {
     if (!Array.isArray(list) || list.length === 0 || name === 'Problems') continue;
     text += `${name}:\n`;
-    for (const item of list) text += `  ${typeof item === 'string' ? item : Object.values(item as object).join(' ')}\n`;
+    for (const item of list) text += `  ${typeof item === 'string' ? item : inOneLine(item as object)}\n`;
   }
   return text;
 }

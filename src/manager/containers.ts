@@ -43,6 +43,9 @@ export class Containers {
     this.#log = log;
   }
 
+  /** Why the config that the store names could not be brought into service by a start, which goes on trying. */
+  startProblem: string | null = null;
+
   /** All that runs has been added. */
   markComplete(): void {
     this.complete = true;

@@ -85,7 +85,12 @@ export class Switchover {
       await traffic.direct(routeTarget(container), container.switchedAt, this.#drains.targets());
       if (previous) this.#drains.begin(previous, by);
     }
-    journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
+    const message = previous
+      ? `instead of ${previous.revision}`
+      : container === active
+        ? 'it was in service already'
+        : '';
+    journal.add({ ...about, Event: event, Outcome: 'ok', Message: message });
     return { container, previous };
   }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { type Workshop, workshop } from '../support/deployable.ts';
+import type { JournalEntry } from '../../src/manager/journal.ts';
+import { processConfig, type Workshop, workshop } from '../support/deployable.ts';
 import { deploy, statusOf, until } from '../support/deployments.ts';
 import { startProgram, type TestProgram } from '../support/program.ts';
 
@@ -92,4 +93,62 @@ test('a missing token and a wrong one are told apart, and the log says who came 
   );
   assert.equal(JSON.stringify(program.log).includes('-secret'), false);
   assert.equal(JSON.stringify(program.log).includes('secret-words'), false);
+});
+
+test('a start that can not launch what the store names says why, until it can', async (t) => {
+  const shop = workshop(t);
+  const path = join(shop.environment, 'lasting-failure');
+  writeFileSync(path, '');
+  // Healthy once the file is gone.
+  const script = `test ! -e ${path} || exit 3; exec "$0" "$1"`;
+  const { ContainerConfig } = JSON.parse(processConfig('v1').bytes.toString()) as {
+    ContainerConfig: { Cmd: string[] };
+  };
+  const [node = '', app = ''] = ContainerConfig.Cmd;
+  shop.write(
+    'current.json',
+    JSON.stringify({
+      ContainerConfig: { Cmd: ['/bin/sh', '-c', script, node, app], Env: ['VERSION=v1', 'HOST=127.0.0.1'] },
+      HealthCheckPath: '/up',
+      Revision: 'v1',
+    }),
+  );
+  const program = await startProgram(t, {
+    args: ['--runtime', 'process', '--workers', '1', shop.bucket, shop.prefix, 'shop'],
+    stateDir: shop.stateDir,
+  });
+  const { text } = await until(
+    async () => program.call('GET', '/'),
+    (answer) => answer.text.includes('Nothing is in service'),
+  );
+  assert.match(text, /clients get 503\. What the store names can not be launched, .* exited with status 3/);
+  rmSync(path);
+  await until(
+    async () => program.get('/'),
+    ({ status }) => status === 200,
+  );
+  const status = (await program.call('GET', '/status?keys=StartProblem')).json<{ StartProblem: string | null }>();
+  assert.equal(status.StartProblem, null);
+});
+
+test('a switch to what is in service already is told from one that changes something', async (t) => {
+  const { shop, program } = await setUp(t);
+  const hash = shop.config('v1');
+  await deploy(program, hash);
+  await program.call('POST', '/switch', hash);
+  const journal = (await program.call('GET', '/journal')).json<JournalEntry[]>();
+  assert.deepEqual(
+    journal.filter(({ Event }) => Event === 'switch').map(({ Message }) => Message),
+    ['', 'it was in service already'],
+  );
+});
+
+test('what the health check answered stands in the text with its times', async (t) => {
+  const { shop, program } = await setUp(t, ['--launch-timeout', '3s']);
+  const answer = await program.call('POST', '/launch', shop.config('v1', { env: { NEVER_LISTENS: '1' } }));
+  const time = '\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z';
+  assert.match(
+    answer.text,
+    new RegExp(`\nProbes:\n  \\d+× connection refused, (?:at ${time}|from ${time} to ${time})\n`),
+  );
 });

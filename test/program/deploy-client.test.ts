@@ -61,7 +61,7 @@ test('a deploy writes the config, launches, switches, and leaves no lock; status
 
   const back = await runClient(t, ['rollback', ...on], VARIABLES);
   assert.equal(back.code, 0, back.err);
-  assert.match(back.out, / serves v1 again\n$/);
+  assert.match(back.out, / serves v1 again\nrolled back: [^\n]+\n$/);
   assert.equal(await versionServed(program), 'v1');
   const [left] = (await runClient(t, ['history', ...on, '--json'])).out.trimEnd().split('\n');
   assert.equal((JSON.parse(left ?? '') as { Hash: string }).Hash, one.hash);

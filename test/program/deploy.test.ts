@@ -98,6 +98,8 @@ test('what does not finish by the drain timeout is broken off with 504 drain_tim
   const answer = await stuck;
   assert.equal(answer.status, 504);
   assert.equal(answer.headers['wunderproxy-error'], 'drain_timeout');
+  const drained = (await program.call('GET', '/journal')).json<JournalEntry[]>().find(({ Event }) => Event === 'drain');
+  assert.match(drained?.Message ?? '', /^broken off after \d+\.\ds: requests in flight 1, tunnels 0$/);
   assert.equal((await statusOf(program)).Containers.length, 1);
 });
 
