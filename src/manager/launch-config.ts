@@ -41,11 +41,12 @@ const HASHES = { 32: 'md5', 64: 'sha256' } as const;
 
 /**
  * A config's identifier in lower case: the hex MD5 or SHA-256 of its bytes, told apart by length.
- * Throws `bad_identifier`.
+ * `parameter`: of the call, where it is not its body. Throws `bad_identifier`.
  */
-export function parseIdentifier(text: string): string {
-  if (!/^(?:[0-9a-f]{32}|[0-9a-f]{64})$/i.test(text)) throw new WunderproxyError('bad_identifier');
-  return text.toLowerCase();
+export function parseIdentifier(text: string, parameter?: string): string {
+  if (/^(?:[0-9a-f]{32}|[0-9a-f]{64})$/i.test(text)) return text.toLowerCase();
+  const message = `${parameter}: expected the hash of a launch config, 32 (MD5) or 64 (SHA-256) hex digits`;
+  throw new WunderproxyError('bad_identifier', parameter === undefined ? {} : { message });
 }
 
 /** The key of the config with this identifier, below the prefix. */

@@ -152,3 +152,34 @@ test('what the health check answered stands in the text with its times', async (
     new RegExp(`\nProbes:\n  \\d+× connection refused, (?:at ${time}|from ${time} to ${time})\n`),
   );
 });
+
+test('who deploys may have any name', async (t) => {
+  const { shop, program } = await setUp(t);
+  const hash = shop.config('v1');
+  await program.call('POST', '/launch', hash);
+  const latin1 = 'Jörg';
+  const utf8 = Buffer.from('Jörg Żółty').toString('latin1');
+  for (const [sent, seen] of [
+    [utf8, 'Jörg Żółty'],
+    [latin1, 'Jörg'],
+    ['ops', 'ops'],
+  ] as const) {
+    await program.call('POST', '/switch', hash, { 'x-deployed-by': sent });
+    const journal = (await program.call('GET', '/journal')).json<JournalEntry[]>();
+    assert.equal(journal.at(-1)?.By, seen);
+  }
+});
+
+test('what is asked of a log and not understood is named', async (t) => {
+  const { shop, program } = await setUp(t);
+  await deploy(program, shop.config('v1'));
+  for (const [query, message] of [
+    ['tail=many', /^tail: /],
+    ['follow=maybe', /^follow: /],
+    ['hash=v1', /^hash: .*32 \(MD5\) or 64 \(SHA-256\) hex digits/],
+  ] as const) {
+    const answer = await program.call('GET', `/logs?${query}`);
+    assert.equal(answer.status, 400, query);
+    assert.match(answer.text, message);
+  }
+});
