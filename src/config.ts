@@ -85,7 +85,7 @@ export function options(): Option[] {
       'manager API and status page (default: 127.0.0.1:8001, or 0.0.0.0:8001 with a token)',
       address,
     ),
-    option('--api-token-file <file>', 'file with the bearer token that every manager request must carry'),
+    option('--api-token-file <file>', 'file with bearer tokens, one a line: every manager request must carry one'),
     option('--api-url <url>', 'where other machines, and people, reach the manager API', parseApiUrl),
     option('--registry-port <n>', 'images come from localhost:<n>', (text) => parseWhole(text, 1, 65_535), 8080),
     option('--cfg <file>', 'KEY=value lines: environment for every container'),

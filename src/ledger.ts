@@ -33,6 +33,7 @@ export const NO_STATS: Readonly<WorkerStats> = {
   fallbacks: {},
   markers: {},
   peers: [],
+  namedPeersProblem: null,
   accessLog: { lines: 0, lost: 0 },
   sinceSwitch: { activeSince: null, requests: 0, seconds: 0 },
   buffers: { memoryBytes: 0, spoolBytes: 0, spoolFiles: 0 },
@@ -83,10 +84,11 @@ export class Ledger {
   }
 
   #absorb(stats: WorkerStats): void {
-    const { states, buffers, heapUsed, residentBytes, peers } = NO_STATS;
+    const { states, buffers, heapUsed, residentBytes, peers, namedPeersProblem } = NO_STATS;
     const targets = stats.targets.map((target) => ({ ...target, inFlight: 0, upgraded: 0 }));
     const connectionsClosed = stats.connectionsAccepted;
-    const ended = { ...stats, targets, states, buffers, heapUsed, residentBytes, peers, connectionsClosed };
+    const now = { states, buffers, heapUsed, residentBytes, peers, namedPeersProblem };
+    const ended = { ...stats, ...now, targets, connectionsClosed };
     this.#ended = addStats(this.#ended, ended);
     this.#ended.targets.splice(0, this.#ended.targets.length - MAX_TARGETS);
     this.#endedSince = [...this.#endedSince, stats.sinceSwitch].slice(-MAX_SWITCHES);
@@ -138,6 +140,7 @@ function addStats(a: WorkerStats, b: WorkerStats): WorkerStats {
     fallbacks: addCounts(a.fallbacks, b.fallbacks),
     markers: addCounts(a.markers, b.markers),
     peers: addPeers(a.peers, b.peers),
+    namedPeersProblem: a.namedPeersProblem ?? b.namedPeersProblem,
     accessLog: { lines: a.accessLog.lines + b.accessLog.lines, lost: a.accessLog.lost + b.accessLog.lost },
     sinceSwitch: NO_STATS.sinceSwitch,
     buffers: {
@@ -191,6 +194,7 @@ function addPeer(a: PeerStats, b: PeerStats): PeerStats {
   return {
     url: a.url,
     machine: a.machine ?? b.machine,
+    clone: a.clone || b.clone,
     state: PEER_STATES.find((state) => state === a.state || state === b.state) ?? a.state,
     inFlight: a.inFlight + b.inFlight,
     lastError: last.lastError,

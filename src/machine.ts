@@ -18,6 +18,19 @@ export interface Machine {
   problem: string | null;
 }
 
+/** A new id for this start of the program: what tells it from one on another machine whose state directory was copied. */
+export function newInstance(): string {
+  return randomBytes(8).toString('hex');
+}
+
+/** What is to be done when another machine has the id of this one; `other` says which one that is. */
+export function cloneAdvice(machine: string, other: string): string {
+  return (
+    `Another machine has the id of this one, ${machine}: ${other}. If the disk was copied, stop wunderproxy on one of the two, ` +
+    `remove ${FILE} from its --state-dir and start it again. Two on one machine need a --state-dir each.`
+  );
+}
+
 /** Whether `text` has the form of a machine's id. */
 export function isMachineId(text: string): boolean {
   return MACHINE_ID.test(text);

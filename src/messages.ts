@@ -1,7 +1,7 @@
 import type { Config } from './config.ts';
 import type { FromEngine, ToEngine } from './engine-messages.ts';
 import type { LedgerState } from './ledger.ts';
-import type { PeerMaterial } from './peer-messages.ts';
+import type { NamedAddresses, PeerMaterial } from './peer-messages.ts';
 import type { ProcessUse } from './process-use.ts';
 import type { Certificate, TlsMaterial, WorkerConfig } from './worker-config.ts';
 import type { WorkerStats } from './worker-stats.ts';
@@ -118,6 +118,8 @@ export type FromWorker =
   | { type: 'challenge'; token: string }
   /** A peer's request carries this nonce, which is to be remembered until then (ms since the epoch). */
   | { type: 'nonce'; nonce: string; until: number }
+  /** The name of peers has other addresses than before: to be given to workers that are born later. */
+  | { type: 'namedPeers'; addresses: NamedAddresses }
   /** It has stopped accepting and only finishes what runs. */
   | { type: 'retiring' };
 
@@ -139,6 +141,8 @@ export type ToManager =
       version: string;
       /** This machine's id among those that share the store. */
       machine: string;
+      /** Of this start of the program: another one with the same machine's id is another machine. */
+      instance: string;
       config: Config;
       /** Where the program listens, as in its log; `tls` is null when TLS is off. */
       addresses: { proxy: string; tls: string | null; api: string };

@@ -4,6 +4,7 @@ import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
 import type { PeerMaterial } from './peer-messages.ts';
 import type { PeerConfig } from './peer-options.ts';
+import { readSecrets } from './secret-file.ts';
 
 /** A file about peers that can't be used: one line that names it. */
 export class PeerFileError extends Error {}
@@ -17,24 +18,21 @@ const MIN_SECRET = 32;
  */
 export function readPeerFiles({ peerSecretFile, peerCa }: PeerConfig): PeerMaterial | null {
   if (peerSecretFile === null) return null;
-  const secret = trimmed(readFile('--peer-secret-file', peerSecretFile));
-  if (secret.length < MIN_SECRET) {
+  const secrets = attempt('--peer-secret-file', peerSecretFile, () => readSecrets(peerSecretFile));
+  for (const { line, text } of secrets) {
+    if (text.length >= MIN_SECRET) continue;
     throw new PeerFileError(
-      `--peer-secret-file ${peerSecretFile}: it holds ${secret.length} bytes, at least ${MIN_SECRET} are needed`,
+      `--peer-secret-file ${peerSecretFile}: line ${line} holds ${text.length} bytes, at least ${MIN_SECRET} are needed`,
     );
   }
-  return { secret: secret.toString('base64'), ca: peerCa === null ? null : readAuthorities(peerCa) };
-}
-
-/** Without the white space that editors put around it. */
-function trimmed(bytes: Buffer): Buffer {
-  return Buffer.from(bytes.toString('latin1').replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, ''), 'latin1');
+  const encoded = secrets.map(({ text }) => Buffer.from(text, 'latin1').toString('base64'));
+  return { secrets: encoded, ca: peerCa === null ? null : readAuthorities(peerCa) };
 }
 
 const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
 function readAuthorities(file: string): string {
-  const found = readFile('--peer-ca', file).toString('latin1').match(PEM) ?? [];
+  const found = attempt('--peer-ca', file, () => readFileSync(file, 'latin1')).match(PEM) ?? [];
   try {
     for (const pem of found) new X509Certificate(pem);
   } catch (error) {
@@ -44,16 +42,16 @@ function readAuthorities(file: string): string {
   return found.join('\n');
 }
 
-function readFile(option: string, file: string): Buffer {
+function attempt<T>(option: string, file: string, action: () => T): T {
   try {
-    return readFileSync(file);
+    return action();
   } catch (error) {
     throw new PeerFileError(`${option} ${file}: ${messageOf(error)}`, { cause: error });
   }
 }
 
 /**
- * The secret that machines share, kept in the primary, which alone can read its file. A file that turns bad leaves what
+ * The secrets that machines share, kept in the primary, which alone can read their file. A file that turns bad leaves what
  * was read from it before in use.
  */
 export class PeerKeeper {
@@ -76,6 +74,8 @@ export class PeerKeeper {
   reload(): PeerMaterial | null {
     try {
       this.#material = readPeerFiles(this.#config);
+      if (this.#material !== null)
+        this.#log.info({ secrets: this.#material.secrets.length }, "the peers' secret was read");
     } catch (error) {
       this.#log.error({ why: messageOf(error) }, 'what is known of peers stays as it was');
     }

@@ -4,10 +4,16 @@
 
 /** What machines that fall back to one another share. */
 export interface PeerMaterial {
-  /** In base64: whoever has it is believed about clients. */
-  secret: string;
+  /** In base64: whoever has one is believed about clients. The first one signs; there is always one. */
+  secrets: string[];
   /** PEM text: authorities beside the system's. */
   ca: string | null;
+}
+
+/** Addresses that a name had when it was last looked up. */
+export interface NamedAddresses {
+  v4: string[];
+  v6: string[];
 }
 
 /** Other machines, as a worker is to use them. */
@@ -29,6 +35,8 @@ export interface PeerStats {
   url: string;
   /** Its id, once it has proved that it knows the secret. */
   machine: string | null;
+  /** It is another machine that has the id of this one. */
+  clone: boolean;
   state: 'healthy' | 'half-open' | 'open' | 'unhealthy';
   inFlight: number;
   lastError: string | null;

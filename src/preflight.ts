@@ -8,7 +8,7 @@ import { messageOf } from './errors.ts';
 import { parseEnvironmentFile } from './environment-file.ts';
 import { readPeerFiles } from './peer-keeper.ts';
 import { type Machine, machineIn } from './machine.ts';
-import { readTokenFile } from './token-file.ts';
+import { readTokens } from './secret-file.ts';
 
 interface User {
   uid: number;
@@ -24,7 +24,7 @@ export class PreflightError extends Error {}
  */
 export function preflight(config: Config): { user: User | null; machine: Machine } {
   const { apiTokenFile } = config;
-  if (apiTokenFile !== null) attempt(`--api-token-file ${apiTokenFile}`, () => readTokenFile(apiTokenFile));
+  if (apiTokenFile !== null) attempt(`--api-token-file ${apiTokenFile}`, () => readTokens(apiTokenFile));
   if (config.cfg !== null) {
     const file = config.cfg;
     attempt(`--cfg ${file}`, () => parseEnvironmentFile(readFileSync(file, 'utf8')));

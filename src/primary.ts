@@ -7,7 +7,7 @@ import type { DeployTally, FromManager, FromWorker, Mark, ToManager } from './me
 import type { WorkerConfig } from './worker-config.ts';
 import { messageOf } from './errors.ts';
 import { Ledger } from './ledger.ts';
-import type { Machine } from './machine.ts';
+import { type Machine, newInstance } from './machine.ts';
 import { Nonces } from './nonces.ts';
 import { PeerKeeper } from './peer-keeper.ts';
 import { processUse } from './process-use.ts';
@@ -47,6 +47,7 @@ const HARMLESS = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'NODE_OPTIONS', 'NODE_
 export class Primary {
   readonly #config: Config;
   readonly #machine: string;
+  readonly #instance = newInstance();
   readonly #version: string;
   readonly #log: Logger;
   readonly #keeper: TlsKeeper | null;
@@ -113,7 +114,12 @@ export class Primary {
         tls: keeper && keeper.material,
         peerMaterial: this.#peers.material,
         env: harmlessEnvironment(),
-        config: { user, machine: machine.id, ...workerSettings(config, config.workers, tls && tls.address) },
+        config: {
+          user,
+          machine: machine.id,
+          instance: this.#instance,
+          ...workerSettings(config, config.workers, tls && tls.address),
+        },
         retireTimeout: config.drainTimeout,
       },
       {
@@ -160,6 +166,7 @@ export class Primary {
       type: 'start',
       version: this.#version,
       machine: this.#machine,
+      instance: this.#instance,
       config: this.#config,
       addresses: this.#addresses(),
       apiFd: FIRST_INHERITED_FD,

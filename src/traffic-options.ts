@@ -184,7 +184,10 @@ export function workerSettings(
   config: TrafficConfig & TlsConfig & AcmeConfig & PeerConfig,
   workers: number,
   tlsAddress: string | null,
-): Omit<WorkerConfig, 'slot' | 'machine' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog' | 'peerMaterial'> {
+): Omit<
+  WorkerConfig,
+  'slot' | 'machine' | 'instance' | 'proxyFd' | 'tlsFd' | 'tls' | 'user' | 'accessLog' | 'peerMaterial' | 'namedPeers'
+> {
   return {
     https: {
       port: tlsAddress === null ? null : portOf(tlsAddress),

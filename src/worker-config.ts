@@ -1,4 +1,4 @@
-import type { PeerMaterial, WorkerPeers } from './peer-messages.ts';
+import type { NamedAddresses, PeerMaterial, WorkerPeers } from './peer-messages.ts';
 
 /** What a worker waits for at most, in ms. */
 export interface WorkerTimeouts {
@@ -84,6 +84,8 @@ export interface WorkerConfig {
   slot: number;
   /** This machine's id among those that share the store. */
   machine: string;
+  /** Of this start of the program. */
+  instance: string;
   /** Inherited listening sockets: file descriptor numbers in the worker. `tlsFd` is null when TLS is off. */
   proxyFd: number;
   tlsFd: number | null;
@@ -106,4 +108,6 @@ export interface WorkerConfig {
   peers: WorkerPeers | null;
   /** Null: no machine is trusted. */
   peerMaterial: PeerMaterial | null;
+  /** What another worker has found behind the name of peers: good until this one can look it up; null: nothing yet. */
+  namedPeers: NamedAddresses | null;
 }

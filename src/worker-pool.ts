@@ -2,7 +2,7 @@ import { Child, FIRST_INHERITED_FD } from './child.ts';
 import { STDOUT } from './log-output.ts';
 import type { Logger } from './log.ts';
 import { type FromWorker, NO_ROUTE, type Route, type ToWorker, type WorkerInfo } from './messages.ts';
-import { type PeerMaterial } from './peer-messages.ts';
+import type { NamedAddresses, PeerMaterial } from './peer-messages.ts';
 import { type TlsMaterial, type WorkerConfig } from './worker-config.ts';
 import { Respawn } from './respawn.ts';
 
@@ -22,7 +22,7 @@ export interface WorkerPoolOptions {
   tls: TlsMaterial | null;
   peerMaterial: PeerMaterial | null;
   env: Record<string, string>;
-  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'accessLog' | 'peerMaterial'>;
+  config: Omit<WorkerConfig, 'slot' | 'proxyFd' | 'tlsFd' | 'tls' | 'accessLog' | 'peerMaterial' | 'namedPeers'>;
   /** Asked for the descriptor whenever a worker is started; null: no access log. */
   accessLog: { fd: () => number | null; query: boolean };
   /** How long (ms) a worker that was replaced may finish its requests. */
@@ -78,6 +78,7 @@ export class WorkerPool {
   #route: Route = NO_ROUTE;
   #tls: TlsMaterial | null;
   #peerMaterial: PeerMaterial | null;
+  #namedPeers: NamedAddresses | null = null;
   /** Versions below this have been reported as acknowledged by all. */
   #reported = 0;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -232,6 +233,7 @@ export class WorkerPool {
       tlsFd: this.#options.tlsFds === null ? null : FIRST_INHERITED_FD + 1,
       tls: this.#tls,
       peerMaterial: this.#peerMaterial,
+      namedPeers: this.#namedPeers,
       accessLog: worker.accessLog,
     };
     worker.acknowledged = this.#route.version;
@@ -247,6 +249,8 @@ export class WorkerPool {
     } else if (message.type === 'routed') {
       worker.acknowledged = Math.max(worker.acknowledged, message.version);
       this.#checkAcknowledged();
+    } else if (message.type === 'namedPeers') {
+      this.#namedPeers = message.addresses;
     }
     this.#events.onMessage(worker.info.id, message);
   }

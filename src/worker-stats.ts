@@ -67,6 +67,8 @@ export interface WorkerStats extends ProcessUse {
   markers: Record<string, number>;
   /** At the moment. */
   peers: PeerStats[];
+  /** Why the name of peers could not be looked up when that was last tried; null: it could, or there is none. */
+  namedPeersProblem: string | null;
   /** Lines of the access log that were written, and that were dropped because nobody took them in time. */
   accessLog: { lines: number; lost: number };
   sinceSwitch: SinceSwitch;

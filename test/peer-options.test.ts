@@ -51,9 +51,28 @@ test('a secret is read without the white space around it, and must be long enoug
     (error) => error instanceof PeerFileError && /^--peer-secret-file .*secret: .*ENOENT/.test(error.message),
   );
   writeFileSync(file, `  ${'s'.repeat(31)}\n`);
-  assert.throws(read, /it holds 31 bytes, at least 32 are needed$/);
+  assert.throws(read, /secret: line 1 holds 31 bytes, at least 32 are needed$/);
   writeFileSync(file, `  ${'s'.repeat(32)}\r\n`);
-  assert.deepEqual(read(), { secret: Buffer.from('s'.repeat(32)).toString('base64'), ca: null });
+  assert.deepEqual(read(), { secrets: [Buffer.from('s'.repeat(32)).toString('base64')], ca: null });
+});
+
+test('of several secrets the first one signs; blank lines and repetitions count for nothing', (t) => {
+  const file = join(folder(t), 'secrets');
+  const read = () => readPeerFiles(parse(`--peer-secret-file=${file}`))?.secrets;
+  const [a, b] = ['a'.repeat(40), 'b'.repeat(40)];
+  writeFileSync(file, `\n  ${b}\r\n\n${a}\t\n${b}\n`);
+  assert.deepEqual(
+    read(),
+    [b, a].map((text) => Buffer.from(text).toString('base64')),
+  );
+  writeFileSync(file, `${a}\n\nshort-and-secret\n`);
+  assert.throws(read, (error) => {
+    return error instanceof PeerFileError && /line 3 holds 16 bytes, at least 32 are needed$/.test(error.message);
+  });
+  writeFileSync(file, ' \n\n');
+  assert.throws(read, /the file is empty$/);
+  writeFileSync(file, Array.from({ length: 17 }, (_, i) => `${a}${i}`).join('\n'));
+  assert.throws(read, /it holds 17 lines, at most 16 are taken$/);
 });
 
 test('a file that holds no authority is refused', (t) => {
@@ -76,8 +95,14 @@ test('a file that turns bad leaves the secret in use, and never shows in the log
   writeFileSync(file, 'short-and-secret');
   assert.deepEqual(keeper.reload(), first);
   writeFileSync(file, 'b'.repeat(40));
-  assert.equal(keeper.reload()?.secret, Buffer.from('b'.repeat(40)).toString('base64'));
-  assert.equal(lines.length, 1);
+  assert.deepEqual(keeper.reload()?.secrets, [Buffer.from('b'.repeat(40)).toString('base64')]);
+  assert.deepEqual(
+    lines.map(({ level, secrets }) => [level, secrets]),
+    [
+      ['error', undefined],
+      ['info', 1],
+    ],
+  );
   assert.doesNotMatch(JSON.stringify(lines), /short-and-secret|aaaa|bbbb/);
 });
 
@@ -85,7 +110,7 @@ test('the program is not started without its secret, or without a good one', asy
   const file = join(folder(t), 'secret');
   for (const [content, message] of [
     [null, /^wunderproxy: --peer-secret-file [^\n]*ENOENT[^\n]*\n$/],
-    ['too-short', /^wunderproxy: --peer-secret-file [^\n]*it holds 9 bytes, at least 32 are needed\n$/],
+    ['too-short', /^wunderproxy: --peer-secret-file [^\n]*line 1 holds 9 bytes, at least 32 are needed\n$/],
   ] as const) {
     if (content !== null) writeFileSync(file, content);
     const { code, stdout, stderr } = await runProgram(t, { args: ['--peer-secret-file', file, ...ARGUMENTS] });

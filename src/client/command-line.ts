@@ -2,7 +2,7 @@ import { hostname, userInfo } from 'node:os';
 import { Command, CommanderError, type Option } from 'commander';
 import { messageOf } from '../errors.ts';
 import { option, repeatable, UsageError } from '../option.ts';
-import { readTokenFile } from '../token-file.ts';
+import { readTokens } from '../secret-file.ts';
 import { parseDuration, parseWhole } from '../units.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
@@ -223,9 +223,10 @@ function within(value: number, min: number, max: number, words: string): number 
   return value;
 }
 
+/** The first one: a file with several is in the middle of a change. */
 function readToken(path: string): string {
   try {
-    return readTokenFile(path);
+    return readTokens(path)[0];
   } catch (error) {
     throw new CommandFailure(EXIT.failed, `--token-file ${path}: ${messageOf(error)}`);
   }

@@ -1,59 +1,50 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Context, Middleware } from 'koa';
 import { WunderproxyError } from '../errors.ts';
+import { type ApiTokens, bearerOf } from './api-tokens.ts';
 import type { LoginFailures } from './login-failures.ts';
 
 /**
  * Keeps out what a browser is made to send: by a foreign page (Origin, Sec-Fetch-Site), and, where no token protects the
  * API, by a foreign name that resolves to this machine (Host, DNS rebinding).
  */
-export function guardOrigin(token: () => string | null): Middleware {
+export function guardOrigin(tokens: ApiTokens): Middleware {
   return async (context, next) => {
-    if (token() === null && !isOwnName(context.get('host'))) throw new WunderproxyError('forbidden');
+    if (!tokens.required && !isOwnName(context.get('host'))) throw new WunderproxyError('forbidden');
     checkOrigin(context);
     await next();
   };
 }
 
 /**
- * Keeps out who does not carry the token. `admits`: whether a request is let in by something else, a browser's cookie;
+ * Keeps out who carries no token that is good. `admits`: whether a request is let in by something else, a browser's cookie;
  * what changes something must then prove that it comes from a page of ours, because a browser adds cookies by itself.
  */
 export function guardToken(
-  token: () => string | null,
+  tokens: ApiTokens,
   failures: LoginFailures,
   admits: (context: Context) => boolean,
 ): Middleware {
   return async (context, next) => {
-    const expected = token();
-    if (expected !== null) {
+    if (tokens.required) {
       if (context.get('authorization') === '' && admits(context)) requireOwnPage(context);
-      else checkToken(context, expected, failures);
+      else checkToken(context, tokens, failures);
     }
     await next();
   };
 }
 
-function checkToken(context: Context, expected: string, failures: LoginFailures): void {
-  const given = /^Bearer +(\S+)$/i.exec(context.get('authorization'))?.[1];
-  if (given !== undefined) {
+function checkToken(context: Context, tokens: ApiTokens, failures: LoginFailures): void {
+  const given = bearerOf(context);
+  if (given !== null) {
     failures.check(context);
-    if (sameSecret(given, expected)) return;
+    if (tokens.find(given) !== null) return;
     failures.add(context);
   }
   context.set('WWW-Authenticate', 'Bearer realm="wunderproxy"');
   const message =
-    given === undefined
-      ? {}
-      : { message: 'The token is wrong: the right one is in the --api-token-file of this manager.' };
+    given === null ? {} : { message: 'The token is wrong: the right one is in the --api-token-file of this manager.' };
   throw new WunderproxyError('unauthorized', message);
-}
-
-/** Compares digests, so that neither content nor length shows in the time that it takes. */
-export function sameSecret(a: string, b: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }
 
 /**

@@ -4,6 +4,7 @@ import helmet from 'koa-helmet';
 import { describeError, type ErrorCode, messageOf, WunderproxyError } from '../errors.ts';
 import { answer, deployedBy, readBody, wantsJson } from './api-body.ts';
 import { guardOrigin, guardToken } from './api-guard.ts';
+import { type ApiTokens, isStillAdmitted } from './api-tokens.ts';
 import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import { addDeployRoutes } from './deploy-api.ts';
@@ -22,8 +23,8 @@ export interface ApiOptions {
   control: Control;
   deployments: Deployments;
   about: About;
-  /** The bearer token that every request must carry, or null for none. */
-  token: () => string | null;
+  /** Every request must carry one of them, if there are any. */
+  tokens: ApiTokens;
 }
 
 /** What hangs into the API beside its calls: pages for browsers. */
@@ -41,6 +42,9 @@ export interface ApiExtension {
 /** Makes an extension of an API. */
 export type ExtendApi = (options: ApiOptions, failures: LoginFailures) => ApiExtension;
 
+/** `/status` waits so long (ms) until all workers do what it says: a worker that does not answer is replaced. */
+const ROUTE_PATIENCE = 1_000;
+
 /** The manager's API (CONTRACT: "Manager API"). */
 export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   const app = new Koa();
@@ -50,11 +54,13 @@ export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   app.use(answerErrors(options.control, extension));
   app.use(securityHeaders);
   app.use(neverStored);
-  app.use(guardOrigin(options.token));
+  const { tokens } = options;
+  const admits = (context: Context) => extension.admits(context);
+  app.use(guardOrigin(tokens));
   app.use(extension.open);
-  app.use(guardToken(options.token, failures, (context) => extension.admits(context)));
+  app.use(guardToken(tokens, failures, admits));
   app.use(extension.guarded);
-  const router = routes(options);
+  const router = routes(options, (context) => isStillAdmitted(context, tokens, admits));
   app.use(router.routes());
   app.use(async (context) => {
     const methods = router.stack.flatMap((layer) => (layer.match(context.path) ? layer.methods : []));
@@ -68,7 +74,8 @@ export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   return app;
 }
 
-function routes({ control, deployments, about }: ApiOptions): Router {
+/** `admitted`: whether a request that was let in would be let in now. */
+function routes({ control, deployments, about }: ApiOptions, admitted: (context: Context) => boolean): Router {
   const router = new Router();
 
   router.post('/launch', async (context) => {
@@ -100,14 +107,16 @@ function routes({ control, deployments, about }: ApiOptions): Router {
     answer(context, text, { Stopped: ids });
   });
 
-  router.get('/status', (context) => {
+  router.get('/status', async (context) => {
     void control.lock.refresh();
+    // Whoever reads what is in service relies on it with the next request.
+    await control.traffic.whenRouted(ROUTE_PATIENCE);
     const status = statusOf(control, deployments, about);
     const { keys } = context.query;
     context.body = keys === undefined ? status : pick(status, parseList(String(keys)));
   });
 
-  addDeployRoutes(router, control);
+  addDeployRoutes(router, control, admitted);
 
   const metrics = new Metrics(control, about);
   router.get('/metrics', (context) => {

@@ -24,9 +24,16 @@ const lockBody = z.strictObject({
   Renew: z.boolean().optional(),
 });
 
-/** What `wunderproxy deploy` and its like need beside launch and switch: configs, the lock, logs. */
-export function addDeployRoutes(router: Router, { environment, lock, containers, runtime }: Control): void {
-  const followers = new LogFollowers(runtime);
+/**
+ * What `wunderproxy deploy` and its like need beside launch and switch: configs, the lock, logs. `admitted`: whether a request
+ * that was let in would be let in now.
+ */
+export function addDeployRoutes(
+  router: Router,
+  { environment, lock, containers, runtime }: Control,
+  admitted: (context: Context) => boolean,
+): void {
+  const followers = new LogFollowers(runtime, admitted);
 
   router.post('/configs', async (context) => {
     const { hash, config } = await environment.storeConfig(await readBytes(context, LONGEST_CONFIG));

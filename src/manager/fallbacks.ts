@@ -1,3 +1,4 @@
+import { cloneAdvice } from '../machine.ts';
 import type { FallbackKind } from '../peer-messages.ts';
 import type { WorkerStats } from '../worker-stats.ts';
 import type { ConfiguredPeer } from './peers.ts';
@@ -24,11 +25,12 @@ export function fallbackCounts({ fallbacks }: Pick<WorkerStats, 'fallbacks'>): F
 /** The peers that options name, as the workers know them. */
 export function configuredPeers(totals: Pick<WorkerStats, 'fallbacks' | 'peers'>): ConfiguredPeer[] {
   const counts = fallbackCounts(totals);
-  return totals.peers.map(({ url, machine, state, inFlight, lastError }) => {
+  return totals.peers.map(({ url, machine, clone, state, inFlight, lastError }) => {
     const there = counts.filter(({ Peer }) => Peer === url);
     const failed = there.filter(({ Outcome }) => Outcome !== 'ok');
     return {
       Machine: machine,
+      Clone: clone,
       Fallback: {
         Url: url,
         State: state,
@@ -39,6 +41,12 @@ export function configuredPeers(totals: Pick<WorkerStats, 'fallbacks' | 'peers'>
       },
     };
   });
+}
+
+/** What there is to say of peers that have the id of this machine, but are others; null: nothing. */
+export function cloneProblem({ peers }: Pick<WorkerStats, 'peers'>): string | null {
+  const clones = peers.filter(({ clone }) => clone);
+  return clones[0] ? cloneAdvice(clones[0].machine ?? '', clones.map(({ url }) => url).join(', ')) : null;
 }
 
 function sum(counts: readonly FallbackCount[]): number {

@@ -18,6 +18,8 @@ const GAP = 1_000;
 /** What stands still while the program runs, or is asked anew each time. */
 export interface FleetOptions {
   machine: string;
+  /** Of this start of the program. */
+  instance: string;
   store: ConfigStore;
   /** Between two heartbeats, in ms. */
   every: number;
@@ -46,9 +48,9 @@ export class Fleet {
   #servedThen: string | null = null;
 
   constructor(options: FleetOptions) {
-    const { machine, store, every, log } = options;
+    const { machine, instance: boot, store, every, log } = options;
     this.#options = options;
-    this.#writer = new HeartbeatWriter({ machine, store, every, log, content: () => this.#content() });
+    this.#writer = new HeartbeatWriter({ machine, boot, store, every, log, content: () => this.#content() });
     this.#reader = new HeartbeatReader({ machine, store, every, log });
     const what = 'looking for other machines in the store';
     this.#reading = new Repeat(async () => this.#read(), { every, gap: GAP, what, log });
@@ -74,6 +76,11 @@ export class Fleet {
   /** How many heartbeats could not be written. */
   get failures(): number {
     return this.#writer.failures;
+  }
+
+  /** Whether another machine writes heartbeats under the id of this one. */
+  get cloned(): boolean {
+    return this.#writer.clone !== null;
   }
 
   /** Why machines may not see one another as they are; null: they do. */

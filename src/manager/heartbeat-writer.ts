@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { messageOf } from '../errors.ts';
+import { cloneAdvice } from '../machine.ts';
 import type { Logger } from '../log.ts';
 import { formatHeartbeat, type Heartbeat, heartbeatKey, LARGEST_HEARTBEAT, parseHeartbeat } from './heartbeat.ts';
 import { Repeat } from './repeat.ts';
@@ -11,7 +11,7 @@ import { isoTime } from '../units.ts';
 const GAP = 500;
 /** Taking the heartbeat back may take so long (ms): nobody waits for a stop because of it. */
 const LAST_WORD = 2_000;
-/** Another that writes under the same id is believed in until it was not seen at so many heartbeats. */
+/** Another that writes under the same id is believed in until it was not seen at so many heartbeats, of this one and of its own. */
 const MEMORY = 3;
 
 /** What the writer adds by itself. */
@@ -20,8 +20,17 @@ type Added = 'Machine' | 'At' | 'Every' | 'Boot' | 'Sequence';
 /** What a heartbeat says, at the moment when it is asked for. */
 export type HeartbeatContent = Omit<Heartbeat, Added>;
 
+/** The last heartbeat of another program under this id, when it was seen by the steady clock (ms), and how often none since. */
+interface Other {
+  heartbeat: Heartbeat;
+  seenAt: number;
+  missed: number;
+}
+
 export interface HeartbeatWriterOptions {
   machine: string;
+  /** Of this start of the program. */
+  boot: string;
   store: ConfigStore;
   content: () => HeartbeatContent;
   /** In ms. */
@@ -32,22 +41,23 @@ export interface HeartbeatWriterOptions {
 /**
  * Writes this machine's heartbeat. Nothing waits for it, and a store that is down is tried again.
  *
- * Before each one it looks at what stands there. A process that finds the heartbeats of another that go on has the same
- * id: a state directory was copied.
+ * Before each one it looks at what stands there. A program that finds the heartbeats of another that go on has the same
+ * id: a state directory was copied. One start of it can't be taken for the next: the one before has ended, so its last
+ * heartbeat changes no more.
  */
 export class HeartbeatWriter {
   readonly #options: HeartbeatWriterOptions;
   readonly #key: string;
-  readonly #boot = randomBytes(8).toString('hex');
+  readonly #boot: string;
   readonly #repeat: Repeat;
   #sequence = 0;
-  /** The last heartbeat of another process under this id that was seen, and how often none was seen since. */
-  #other: { Boot: string; Sequence: number; missed: number } | null = null;
+  #other: Other | null = null;
   #clash = false;
 
   constructor(options: HeartbeatWriterOptions) {
-    const { machine, every, log } = options;
+    const { machine, boot, every, log } = options;
     this.#options = options;
+    this.#boot = boot;
     this.#key = heartbeatKey(machine);
     this.#repeat = new Repeat(async () => this.#write(), { every, gap: GAP, what: 'the heartbeat in the store', log });
   }
@@ -60,8 +70,15 @@ export class HeartbeatWriter {
   /** Why others do not see this machine as it is; null: they do. */
   get problem(): string | null {
     if (this.#repeat.problem !== null) return this.#repeat.problem;
-    if (!this.#clash) return null;
-    return `Another machine has the id of this one, ${this.#options.machine}: it needs a --state-dir of its own.`;
+    return this.clone === null ? null : cloneAdvice(this.#options.machine, this.clone);
+  }
+
+  /** Another machine that has the id of this one, by name and address; null: none is seen. */
+  get clone(): string | null {
+    if (!this.#clash || this.#other === null) return null;
+    const { Name, Api, Proxy } = this.#other.heartbeat;
+    const address = Api ?? Proxy;
+    return address === null ? Name : `${Name} at ${address}`;
   }
 
   start(): void {
@@ -116,17 +133,25 @@ export class HeartbeatWriter {
   #lookAt(found: Heartbeat | null): void {
     const other = this.#other;
     if (found === null || found.Boot === this.#boot) {
-      if (other && ++other.missed >= MEMORY) {
-        this.#other = null;
-        this.#clash = false;
-      }
+      if (other !== null) this.#miss(other);
       return;
     }
     // A single one may be the last write of a process that is dead.
-    const goesOn = other !== null && other.Boot === found.Boot && other.Sequence !== found.Sequence;
-    this.#other = { Boot: found.Boot, Sequence: found.Sequence, missed: 0 };
+    const before = other?.heartbeat;
+    const goesOn = before !== undefined && before.Boot === found.Boot && before.Sequence !== found.Sequence;
+    this.#other = { heartbeat: found, missed: 0, seenAt: performance.now() };
     if (!goesOn || this.#clash) return;
     this.#clash = true;
-    this.#options.log.warn({ machine: found.Machine, name: found.Name }, this.problem ?? '');
+    const { Machine, Name, Api } = found;
+    this.#options.log.warn({ machine: Machine, name: Name, api: Api }, cloneAdvice(Machine, this.clone ?? Name));
+  }
+
+  /** One that writes less often than this one is not to be forgotten in between. */
+  #miss(other: Other): void {
+    other.missed++;
+    const quiet = performance.now() - other.seenAt;
+    if (other.missed < MEMORY || quiet < MEMORY * other.heartbeat.Every * 1_000) return;
+    this.#other = null;
+    this.#clash = false;
   }
 }

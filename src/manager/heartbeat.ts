@@ -59,9 +59,9 @@ export interface Heartbeat {
   Requests: number;
   /** 5xx answers. */
   ErrorsLastMinute: number;
-  /** Another one for each process that writes. */
+  /** Another one for each start of the program. */
   Boot: string;
-  /** Grows with each heartbeat of a process. */
+  /** Grows with each heartbeat of a manager. */
   Sequence: number;
 }
 

@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { hostname } from 'node:os';
 import type { Config } from '../config.ts';
-import { parseEnvironmentFile } from '../environment-file.ts';
-import { readTokenFile } from '../token-file.ts';
 import { messageOf } from '../errors.ts';
 import type { ProcessUse } from '../process-use.ts';
 import { createLogger, dieLoudly } from '../log.ts';
@@ -12,6 +9,7 @@ import { isoTime } from '../units.ts';
 import { Acme } from './acme.ts';
 import { Adoption } from './adoption.ts';
 import { createApi, type ExtendApi } from './api.ts';
+import { ApiTokens } from './api-tokens.ts';
 import { Containers } from './containers.ts';
 import type { Control } from './control.ts';
 import { DeployCounts } from './deploy-counts.ts';
@@ -22,6 +20,7 @@ import { Fleet } from './fleet.ts';
 import { Journal } from './journal.ts';
 import { countsOf, standingOf } from './machine-state.ts';
 import { openStore } from './open-store.ts';
+import { OptionFiles } from './option-files.ts';
 import { urlOfListener } from './own-addresses.ts';
 import { ProcessRuntime } from './process-runtime.ts';
 import { Recent, SLICE } from './recent.ts';
@@ -39,45 +38,6 @@ const log = createLogger('manager');
 
 function send(message: FromManager): void {
   process.send?.(message, undefined, undefined, () => {});
-}
-
-/** Files that options name; re-read on SIGHUP. A file that has become unreadable leaves what was read before. */
-class OptionFiles {
-  readonly #config: Config;
-  token: string | null = null;
-  environment: Record<string, string> = {};
-
-  constructor(config: Config) {
-    this.#config = config;
-    this.read();
-  }
-
-  read(): void {
-    const { apiTokenFile, cfg } = this.#config;
-    if (apiTokenFile !== null) {
-      this.#attempt(`--api-token-file ${apiTokenFile}`, () => {
-        this.token = readTokenFile(apiTokenFile);
-      });
-      // Without its token the API would stand open.
-      if (this.token === null) throw new Error('there is no token');
-    }
-    if (cfg !== null) {
-      this.#attempt(`--cfg ${cfg}`, () => {
-        this.environment = parseEnvironmentFile(readFileSync(cfg, 'utf8'));
-      });
-    }
-  }
-
-  #attempt(option: string, read: () => void): void {
-    try {
-      read();
-    } catch (error) {
-      log.error(
-        { option, why: messageOf(error) },
-        'a file that an option names can not be used: what was read before stays',
-      );
-    }
-  }
 }
 
 /** The control plane: everything that the primary's `start` message brings to life. */
@@ -111,7 +71,7 @@ class Manager {
   ) {
     const { config } = start;
     this.#store = store;
-    this.#files = new OptionFiles(config);
+    this.#files = new OptionFiles(config, log);
     this.#traffic = new Traffic(start.route, start.workers, start.ledger, send);
     this.#runtime = runtime;
     const copies = new StateCopies(config.stateDir, { store: store.name, app: config.app }, log);
@@ -144,7 +104,12 @@ class Manager {
       fleet: this.#fleet,
     };
     const api = createApi(
-      { control: this.#control, deployments: this.#deployments, about, token: () => this.#files.token },
+      {
+        control: this.#control,
+        deployments: this.#deployments,
+        about,
+        tokens: new ApiTokens(() => this.#files.tokens),
+      },
       extend,
     );
     const handle = api.callback();
@@ -269,13 +234,14 @@ function createAcme(
 }
 
 function createFleet(
-  { machine, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
+  { machine, instance, config, version, startedAt, addresses }: Extract<ToManager, { type: 'start' }>,
   store: ConfigStore,
   control: Control,
   deployments: Deployments,
 ): Fleet {
   return new Fleet({
     machine,
+    instance,
     store,
     every: config.heartbeat,
     about: { Name: hostname(), App: config.app, Version: version, StartedAt: isoTime(startedAt) },

@@ -5,7 +5,7 @@ import type { TargetStats, WorkerStats } from '../worker-stats.ts';
 import { type ProcessUse, processUse } from '../process-use.ts';
 import type { Control } from './control.ts';
 import type { DeployEvent } from './deploy-counts.ts';
-import { fallbackCounts } from './fallbacks.ts';
+import { cloneProblem, fallbackCounts } from './fallbacks.ts';
 import { expose, histogram, type Metric, type Sample } from './prometheus.ts';
 import type { About } from './status.ts';
 
@@ -34,7 +34,7 @@ export class Metrics {
       ...resources(totals),
       ...this.#deployments(),
       ...this.#certificates(),
-      ...this.#machines(),
+      ...this.#machines(totals),
       ...this.#processes(totals),
     ]);
   }
@@ -115,7 +115,7 @@ export class Metrics {
     ];
   }
 
-  #machines(): Metric[] {
+  #machines(totals: WorkerStats): Metric[] {
     const { fleet } = this.#about;
     const machines = fleet.peers().filter(({ SeenAt }) => SeenAt !== null);
     return [
@@ -125,6 +125,9 @@ export class Metrics {
       ]),
       gauge('differing_machines', 'Machines that serve another config than the store names.', [
         { value: machines.filter(({ Differs }) => Differs).length },
+      ]),
+      gauge('machine_cloned', 'Whether another machine has the id of this one.', [
+        { value: fleet.cloned || cloneProblem(totals) !== null ? 1 : 0 },
       ]),
       counter('heartbeat_failures_total', "This machine's heartbeats that could not be written to the store.", [
         { value: fleet.failures },
@@ -212,6 +215,9 @@ function fallbacks(totals: WorkerStats): Metric[] {
       'Whether requests can fall back to a peer.',
       totals.peers.map(({ url, state }) => ({ labels: { peer: url }, value: state === 'healthy' ? 1 : 0 })),
     ),
+    gauge('peers_dns_up', 'Whether the name of peers, if there is one, could be looked up when that was last tried.', [
+      { value: totals.namedPeersProblem === null ? 1 : 0 },
+    ]),
   ];
 }
 

@@ -14,6 +14,8 @@ export interface PeerFallback {
 /** A configured peer, and which machine it is as far as that is known. */
 export interface ConfiguredPeer {
   Machine: string | null;
+  /** It has the id of this machine, but is another one. */
+  Clone: boolean;
   Fallback: PeerFallback;
 }
 
@@ -48,12 +50,14 @@ export interface PeerStatus {
 
 /**
  * Puts what is known of configured peers to the machines that they are, sorted by name. A peer without a heartbeat, and a
- * second address of a machine, is an entry of its own.
+ * second address of a machine, is an entry of its own, and so is a clone of this machine.
  */
 export function joinPeers(machines: readonly PeerStatus[], configured: readonly ConfiguredPeer[]): PeerStatus[] {
   const joined = [...machines];
-  for (const { Machine, Fallback } of configured) {
-    const at = joined.findIndex((each) => Machine !== null && each.Machine === Machine && each.Fallback === null);
+  for (const { Machine, Clone, Fallback } of configured) {
+    const at = joined.findIndex(
+      (each) => Machine !== null && !Clone && each.Machine === Machine && each.Fallback === null,
+    );
     const found = joined[at];
     if (found) joined[at] = { ...found, Fallback };
     else joined.push(withoutHeartbeat(Machine, Fallback));

@@ -3,7 +3,7 @@ import { type Container, routeTarget } from './containers.ts';
 import type { Control } from './control.ts';
 import type { LockInfo } from './deploy-lock.ts';
 import type { Deployments } from './deployments.ts';
-import { configuredPeers, type FallbackCount, fallbackCounts } from './fallbacks.ts';
+import { cloneProblem, configuredPeers, type FallbackCount, fallbackCounts } from './fallbacks.ts';
 import type { Fleet } from './fleet.ts';
 import type { ProbeResult } from './health.ts';
 import type { Deployment } from './history.ts';
@@ -135,6 +135,8 @@ export interface Status {
   DeployLock: LockInfo | null;
   /** All machines that share the store, this one included, by name. */
   Peers: PeerStatus[];
+  /** `Ok`, or why the name of `--peers-dns` could not be looked up when that was last tried. */
+  PeersDnsState: string;
   Certificates: CertificateStatus[];
   History: Deployment[];
 }
@@ -156,7 +158,7 @@ export interface About {
   primary: () => { use: ProcessUse; deaths: Deaths };
   certificates: () => CertificateInfo[];
   acme: () => AcmeStatus | null;
-  fleet: Pick<Fleet, 'peers' | 'problem' | 'failures'>;
+  fleet: Pick<Fleet, 'peers' | 'problem' | 'failures' | 'cloned'>;
 }
 
 /** Everything that there is to know, from memory: it neither waits for the engine nor for the store. */
@@ -179,7 +181,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     StoreState: control.environment.problem ?? 'Ok',
     Starting: !containers.complete,
     StartProblem: containers.startProblem,
-    FleetState: about.fleet.problem ?? 'Ok',
+    FleetState: about.fleet.problem ?? cloneProblem(totals) ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),
     Containers: containers.all().map((container) => containerStatus(container, totals)),
@@ -213,6 +215,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     }),
     DeployLock: control.lock.known,
     Peers: about.fleet.peers(configuredPeers(totals)),
+    PeersDnsState: totals.namedPeersProblem ?? 'Ok',
     Certificates: about.certificates().map((info) => certificateStatus(info, Date.now())),
     History: control.environment.knownHistory,
   };

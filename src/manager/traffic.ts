@@ -39,6 +39,14 @@ export class Traffic {
     await this.#until(() => this.#routedVersion >= version);
   }
 
+  /** Resolves once every worker works by the present route, or after so long (ms). */
+  async whenRouted(limit: number): Promise<void> {
+    const { version } = this.#route;
+    if (this.#routedVersion < version) {
+      await this.#until(() => this.#routedVersion >= version, AbortSignal.timeout(limit));
+    }
+  }
+
   /** Tells the primary the route as it is: the workers wait for the manager's first word. */
   confirm(): void {
     this.#send({ type: 'route', route: this.#route });

@@ -2,7 +2,7 @@ import { Resolver } from 'node:dns/promises';
 import type { Logger } from '../log.ts';
 import { processUse } from '../process-use.ts';
 import type { FromWorker, Route } from '../messages.ts';
-import type { PeerMaterial } from '../peer-messages.ts';
+import type { NamedAddresses, PeerMaterial } from '../peer-messages.ts';
 import type { TlsMaterial, WorkerConfig } from '../worker-config.ts';
 import type { WorkerStats } from '../worker-stats.ts';
 import { AccessLog, linesLost } from './access-log.ts';
@@ -82,6 +82,7 @@ export class DataPlane {
       peers: this.#peers,
       markers: this.#markers,
       machine: config.machine,
+      instance: config.instance,
       trust,
       https: this.#https,
       hsts: config.https.hsts,
@@ -106,9 +107,11 @@ export class DataPlane {
   /** Accepts connections from now on and says so. */
   async listen(): Promise<void> {
     this.#checkSpool();
+    // Before there are requests that may have to fall back; until it listens its predecessor serves, or they wait in the kernel.
+    await this.#peers?.start();
+    if (this.#listener.retiring) return;
     await this.#listener.listen(this.#config.proxyFd, this.#config.tlsFd);
     setInterval(() => this.#sendStats(), STATS_INTERVAL).unref();
-    this.#peers?.start();
     this.#send({ type: 'listening' });
   }
 
@@ -154,9 +157,14 @@ export class DataPlane {
   }
 
   #openPeers(sweeper: Sweeper): Peers | null {
-    const { peers: config, peerMaterial: material, machine, timeouts } = this.#config;
+    const { peers: config, peerMaterial: material, namedPeers: named, machine, instance, timeouts } = this.#config;
     if (config === null || material === null) return null;
-    return new Peers({ config, material, machine, timeouts, sweeper, resolver: new Resolver(LOOKUP), log: this.#log });
+    const names = {
+      resolver: new Resolver(LOOKUP),
+      known: named,
+      onFound: (addresses: NamedAddresses) => this.#send({ type: 'namedPeers', addresses }),
+    };
+    return new Peers({ config, material, machine, instance, timeouts, sweeper, names, log: this.#log });
   }
 
   /** The manager's answer to an ACME challenge. */
@@ -221,6 +229,7 @@ export class DataPlane {
       fallbacks: this.#peers?.counts ?? {},
       markers: this.#markers.counts.snapshot(),
       peers: this.#peers?.stats ?? [],
+      namedPeersProblem: this.#peers?.namesProblem ?? null,
       buffers: this.#spool.use,
       ...processUse(),
     };

@@ -5,6 +5,7 @@ import type { Exchange, Fields } from './exchange.ts';
 import type { Http1ResponseHead } from './http1-response.ts';
 import type { Peer } from './peer.ts';
 import { fitsPeer, peerFields, refusalOf } from './peer-headers.ts';
+import type { PeerSecret } from './peer-secret.ts';
 import type { Peers } from './peers.ts';
 
 /** So many peers are tried for one request. */
@@ -65,6 +66,8 @@ export class FallbackAttempt {
   readonly #fields: Fields;
   readonly #onOver: (outcome: string) => void;
   #nonce = '';
+  /** What it was sent with: its answer is signed with the same. */
+  #secret: PeerSecret;
   #over = false;
   #left = false;
   /** The peer's own error, which its answer is. */
@@ -79,6 +82,7 @@ export class FallbackAttempt {
     onOver: (outcome: string) => void,
   ) {
     this.#peers = peers;
+    this.#secret = peers.secrets.first;
     this.peer = peer;
     this.#pass = pass;
     this.#exchange = exchange;
@@ -90,15 +94,16 @@ export class FallbackAttempt {
   fields(): string[] {
     const nonce = randomBytes(16).toString('base64url');
     this.#nonce = nonce;
+    this.#secret = this.#peers.secrets.first;
     return peerFields(this.#exchange.head, this.#fields, (parts) =>
-      this.#peers.secret.seal('request', { nonce, time: String(Date.now()) }, parts),
+      this.#secret.seal('request', { nonce, time: String(Date.now()) }, parts),
     );
   }
 
   /** The error that a peer's answer is, when it proves to be the peer's own and not the application's; else null. */
   refusal(head: Http1ResponseHead): ErrorCode | null {
     const text = refusalOf(head);
-    const values = text === null ? null : this.#peers.secret.open('refusal', text, [this.#nonce]);
+    const values = text === null ? null : this.#secret.open('refusal', text, [this.#nonce]);
     this.#refusal = ERROR_CODES.find((code) => code === values?.['error']) ?? null;
     return this.#refusal;
   }

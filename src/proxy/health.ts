@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Exchange, RequestHead } from './exchange.ts';
 import { httpDate } from './headers.ts';
 import { PROBE, probeOf } from './peer-headers.ts';
-import type { PeerSecret } from './peer-secret.ts';
+import type { PeerSecrets } from './peer-secret.ts';
 import type { Router } from './router.ts';
 
 /** Where a worker answers by itself whether it could serve the application (RFC 8615). */
@@ -18,24 +18,30 @@ export interface HealthContext {
   readonly router: Router;
   /** This machine's id. */
   readonly machine: string;
-  readonly markers: { readonly secret: PeerSecret | null };
+  /** Of this start of the program. */
+  readonly instance: string;
+  readonly markers: { readonly secrets: PeerSecrets | null };
 }
 
 /**
  * Answers 200 when a container is in service, else 503, and tells nobody more. A machine that knows the secret learns
  * which machine this is, and can tell that the answer is of now and nobody else's. Returns whether it was one.
  */
-export function respondToHealthCheck(exchange: Exchange, { router, machine, markers }: HealthContext): boolean {
+export function respondToHealthCheck(
+  exchange: Exchange,
+  { router, machine, instance, markers }: HealthContext,
+): boolean {
   const active = router.current !== null;
   const status = active ? 200 : 503;
   const body = Buffer.from(active ? 'ok\n' : 'no container is in service\n');
   const fields = ['Content-Type', 'text/plain; charset=utf-8', 'Cache-Control', 'no-store'];
   fields.push('Date', httpDate(Date.now()));
   const question = probeOf(exchange.head);
-  const challenge = question === null ? undefined : markers.secret?.open('probe', question)?.['challenge'];
-  if (challenge !== undefined && markers.secret !== null) {
-    const values = { machine, active: active ? '1' : '0', time: String(Date.now()) };
-    fields.push(PROBE, markers.secret.seal('health', values, [challenge]));
+  const opened = question === null ? null : (markers.secrets?.open('probe', question) ?? null);
+  const challenge = opened?.values['challenge'];
+  if (opened !== null && challenge !== undefined) {
+    const values = { machine, instance, active: active ? '1' : '0', time: String(Date.now()) };
+    fields.push(PROBE, opened.secret.seal('health', values, [challenge]));
   }
   exchange.reply({ status, reason: STATUS_CODES[status] ?? '', fields, length: body.length }, body);
   return challenge !== undefined;

@@ -4,7 +4,7 @@ import type { PeerMaterial } from '../peer-messages.ts';
 import { Allowance } from './allowance.ts';
 import type { RequestHead } from './exchange.ts';
 import { markerOf, signedParts } from './peer-headers.ts';
-import { PeerSecret } from './peer-secret.ts';
+import { type PeerSecret, PeerSecrets } from './peer-secret.ts';
 import { Counts } from './tally.ts';
 
 /** How far (ms) the clock of a machine that passes requests on may be from ours. */
@@ -20,18 +20,24 @@ const WARNED_PER_SECOND = 1;
  */
 export type Worth = 'trusted' | 'forged' | 'stale' | 'replayed';
 
+/** By what a peer knows an error as its answer. */
+export interface Signed {
+  nonce: string;
+  secret: PeerSecret;
+}
+
 /** A request's marker that a peer has signed. */
 interface Arrived {
   worth: Worth;
   /** Of `trusted`, `stale` and `replayed`. */
-  nonce: string | null;
+  signed: Signed | null;
 }
 
-const FORGED: Arrived = { worth: 'forged', nonce: null };
+const FORGED: Arrived = { worth: 'forged', signed: null };
 
 /** Looks at the markers with which peers pass requests on to this machine. */
 export class Markers {
-  #secret: PeerSecret | null;
+  #secrets: PeerSecrets | null;
   readonly #log: Logger;
   readonly #ask: (nonce: string, until: number) => void;
   readonly #asked = new Map<string, (fresh: boolean) => void>();
@@ -40,25 +46,25 @@ export class Markers {
 
   /** `ask` gets the question whether a nonce is new to the primary, whose answer comes to `receive`, or never. */
   constructor(material: PeerMaterial | null, log: Logger, ask: (nonce: string, until: number) => void) {
-    this.#secret = material && new PeerSecret(material.secret);
+    this.#secrets = material && new PeerSecrets(material.secrets);
     this.#log = log;
     this.#ask = ask;
   }
 
   /** Null: no machine is trusted. */
-  get secret(): PeerSecret | null {
-    return this.#secret;
+  get secrets(): PeerSecrets | null {
+    return this.#secrets;
   }
 
   setMaterial(material: PeerMaterial): void {
-    this.#secret = new PeerSecret(material.secret);
+    this.#secrets = new PeerSecrets(material.secrets);
   }
 
   /** Never rejects. */
   async look(head: RequestHead): Promise<Arrived> {
     const arrived = await this.#judge(head);
     this.counts.add(arrived.worth);
-    if (arrived.nonce !== null && arrived.worth !== 'trusted' && this.#warnings.spend(1)) {
+    if (arrived.signed !== null && arrived.worth !== 'trusted' && this.#warnings.spend(1)) {
       this.#log.warn({ marker: arrived.worth }, 'a request that a peer has signed is refused');
     }
     return arrived;
@@ -66,13 +72,14 @@ export class Markers {
 
   async #judge(head: RequestHead): Promise<Arrived> {
     const text = markerOf(head);
-    const values = text === null ? null : (this.#secret?.open('request', text, signedParts(head)) ?? null);
-    const { nonce, time } = values ?? {};
-    if (nonce === undefined || time === undefined) return FORGED;
+    const opened = text === null ? null : (this.#secrets?.open('request', text, signedParts(head)) ?? null);
+    const { nonce, time } = opened?.values ?? {};
+    if (opened === null || nonce === undefined || time === undefined) return FORGED;
+    const signed: Signed = { nonce, secret: opened.secret };
     // Whoever makes one up may write anything, but only peers sign.
-    if (!(Math.abs(Date.now() - Number(time)) <= FRESH)) return { worth: 'stale', nonce };
+    if (!(Math.abs(Date.now() - Number(time)) <= FRESH)) return { worth: 'stale', signed };
     const fresh = await this.#isFresh(nonce, Number(time) + FRESH);
-    return { worth: fresh ? 'trusted' : 'replayed', nonce };
+    return { worth: fresh ? 'trusted' : 'replayed', signed };
   }
 
   /** Of all workers, only one may take it. */
@@ -93,9 +100,9 @@ export class Markers {
   receive(nonce: string, fresh: boolean): void {
     this.#asked.get(nonce)?.(fresh);
   }
+}
 
-  /** For an error that this machine answers to a peer's request: proves that it is not the application's. */
-  refusal(nonce: string, code: ErrorCode): string | null {
-    return this.#secret && this.#secret.seal('refusal', { error: code }, [nonce]);
-  }
+/** For an error that this machine answers to a peer's request: proves that it is not the application's. */
+export function sealRefusal({ nonce, secret }: Signed, code: ErrorCode): string {
+  return secret.seal('refusal', { error: code }, [nonce]);
 }

@@ -1,5 +1,6 @@
 import type { Logger } from '../log.ts';
 import { messageOf } from '../errors.ts';
+import type { NamedAddresses } from '../peer-messages.ts';
 import { formatHostPort } from '../units.ts';
 
 /** How often (ms) a name is looked up again. */
@@ -15,64 +16,103 @@ export interface NameResolver {
   resolve6(name: string): Promise<string[]>;
 }
 
-/** The peers behind a name: its A and AAAA records, looked up again and again. A failed lookup changes nothing. */
+/** How names are looked up, and what is known of them beside. */
+export interface NamesContext {
+  readonly resolver: NameResolver;
+  /** What another worker has found; null: nothing. */
+  readonly known: NamedAddresses | null;
+  /** Called when there are other addresses than before. */
+  readonly onFound: (addresses: NamedAddresses) => void;
+}
+
+/**
+ * The peers behind a name: its A and AAAA records, looked up again and again. A lookup that fails, or finds nothing, changes
+ * nothing: the last known ones are better than none, and whether one of them can be asked is found out by its health check.
+ */
 export class PeerNames {
   readonly #name: string;
   readonly #port: number;
-  readonly #resolver: NameResolver;
+  readonly #context: NamesContext;
   readonly #log: Logger;
   readonly #onUrls: (urls: string[]) => void;
-  #known: { v4: string[]; v6: string[] } = { v4: [], v6: [] };
-  #failing = false;
+  #known: NamedAddresses;
+  /** Why the last lookup failed, or changed nothing; null: it did not. */
+  problem: string | null = null;
 
   /** `onUrls` is called with the origins after each lookup that gave some. */
   constructor(
     { name, port }: { name: string; port: number },
-    resolver: NameResolver,
+    context: NamesContext,
     log: Logger,
     onUrls: (urls: string[]) => void,
   ) {
     this.#name = name;
     this.#port = port;
-    this.#resolver = resolver;
+    this.#context = context;
+    this.#known = context.known ?? { v4: [], v6: [] };
     this.#log = log;
     this.#onUrls = onUrls;
   }
 
-  start(): void {
-    void this.look();
+  /** Origins, of all that is known. */
+  get urls(): string[] {
+    return addressesIn(this.#known).map((address) => new URL(`http://${formatHostPort(address, this.#port)}`).origin);
+  }
+
+  /** Looks again and again. Resolves when it has looked once. Never rejects. */
+  async start(): Promise<void> {
     setInterval(() => void this.look(), INTERVAL).unref();
+    await this.look();
   }
 
   /** One lookup. Never rejects. */
   async look(): Promise<void> {
-    const v4 = this.#ask('A', this.#resolver.resolve4(this.#name));
-    const v6 = this.#ask('AAAA', this.#resolver.resolve6(this.#name));
+    const v4 = this.#ask('A', async (name) => this.#context.resolver.resolve4(name));
+    const v6 = this.#ask('AAAA', async (name) => this.#context.resolver.resolve6(name));
     const [some, more] = await Promise.all([v4, v6]);
     const before = this.#known;
-    // Each kind by itself: there are name servers that know nothing of AAAA, and say so as if they were broken.
-    const known = { v4: some ?? before.v4, v6: more ?? before.v6 };
-    const failed = some === null || more === null;
-    const all = [...new Set([...known.v4, ...known.v6])].toSorted().slice(0, MOST);
-    if (all.length === 0) return this.#warn('it has no address');
-    this.#known = known;
-    if (!failed) this.#failing = false;
-    this.#onUrls(all.map((address) => new URL(`http://${formatHostPort(address, this.#port)}`).origin));
+    // Each kind by itself: there are name servers that know nothing of AAAA, and say so as if they were broken. That is
+    // nothing to be told of, as long as there were no such addresses.
+    const found = { v4: some.addresses ?? before.v4, v6: more.addresses ?? before.v6 };
+    const nothing = addressesIn(found).length === 0;
+    const failed = [
+      before.v4.length > 0 || nothing ? some.problem : null,
+      before.v6.length > 0 || nothing ? more.problem : null,
+    ].find((problem) => problem !== null);
+    this.#note(failed ?? (nothing ? 'it has no address' : null));
+    if (nothing) return;
+    this.#known = found;
+    if (addressesIn(found).join() !== addressesIn(before).join()) this.#context.onFound(found);
+    this.#onUrls(this.urls);
   }
 
-  /** Null: nobody knows. */
-  async #ask(type: string, answer: Promise<string[]>): Promise<string[] | null> {
+  async #ask(type: string, resolve: (name: string) => Promise<string[]>): Promise<Answer> {
     try {
-      return await answer;
+      return { addresses: await resolve(this.#name), problem: null };
     } catch (error) {
-      if (NOTHING.has((error as NodeJS.ErrnoException).code ?? '')) return [];
-      this.#warn(`${type}: ${messageOf(error)}`);
-      return null;
+      if (NOTHING.has((error as NodeJS.ErrnoException).code ?? '')) return { addresses: [], problem: null };
+      return { addresses: null, problem: `${type}: ${messageOf(error)}` };
     }
   }
 
-  #warn(why: string): void {
-    if (!this.#failing) this.#log.warn({ name: this.#name, why }, 'peers can not be looked up');
-    this.#failing = true;
+  #note(problem: string | null): void {
+    if (problem !== null && this.problem === null) {
+      this.#log.warn(
+        { name: this.#name, why: problem },
+        'peers can not be looked up: the last known addresses are used',
+      );
+    }
+    if (problem === null && this.problem !== null) this.#log.info({ name: this.#name }, 'peers can be looked up again');
+    this.problem = problem;
   }
+}
+
+interface Answer {
+  /** Null: nobody knows. */
+  addresses: string[] | null;
+  problem: string | null;
+}
+
+function addressesIn({ v4, v6 }: NamedAddresses): string[] {
+  return [...new Set([...v4, ...v6])].toSorted().slice(0, MOST);
 }

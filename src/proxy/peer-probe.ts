@@ -16,6 +16,8 @@ const CLOCK = 30_000;
 export interface Health {
   /** Which machine has proved that it knows the secret; null: none has. */
   machine: string | null;
+  /** Which start of the program there; null: it did not say. */
+  instance?: string | null;
   /** Why no request is to be sent there; null: all is well. */
   problem: string | null;
   /** It has not answered in time, which may happen. */
@@ -60,11 +62,11 @@ async function ask(url: string, question: string, secure: ConnectionOptions): Pr
 }
 
 function judge({ status, proof }: Answer, challenge: string, secret: PeerSecret): Health {
-  const { machine, active, time } = secret.open('health', proof, [challenge]) ?? {};
+  const { machine, instance = null, active, time } = secret.open('health', proof, [challenge]) ?? {};
   if (machine === undefined) return { machine: null, problem: `no proof that it knows the secret (status ${status})` };
   const off = Number(time) - Date.now();
   if (!(Math.abs(off) <= CLOCK)) {
-    return { machine, problem: `its clock differs from ours by ${Math.round(Math.abs(off) / 1_000)} s` };
+    return { machine, instance, problem: `its clock differs from ours by ${Math.round(Math.abs(off) / 1_000)} s` };
   }
-  return { machine, problem: active === '1' ? null : 'no container is in service there' };
+  return { machine, instance, problem: active === '1' ? null : 'no container is in service there' };
 }

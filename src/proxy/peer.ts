@@ -2,6 +2,7 @@ import type { ConnectionOptions } from 'node:tls';
 import type { PeerStats } from '../peer-messages.ts';
 import { Breaker } from './breaker.ts';
 import type { Health } from './peer-probe.ts';
+import type { PeerSecret } from './peer-secret.ts';
 import { Tally } from './tally.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Target } from './target.ts';
@@ -15,6 +16,13 @@ export interface PeerContext {
   readonly sweeper: Sweeper;
 }
 
+/** Who this machine is. */
+export interface OwnIds {
+  readonly machine: string;
+  /** Of this start of the program. */
+  readonly instance: string;
+}
+
 /** Another machine: where it is, whether it can be asked, what runs there. */
 export class Peer {
   /** Origin. */
@@ -23,10 +31,14 @@ export class Peer {
   readonly breaker = new Breaker();
   /** Its id, once it has proved that it knows the secret. */
   machine: string | null = null;
+  /** What it has proved that with. */
+  provedBy: PeerSecret | null = null;
   /** Whether its last health check went well. */
   healthy = false;
   /** Whether it turned out to be this machine: names list all of them. */
   self = false;
+  /** Whether it is another one that has this machine's id: requests fall back to it as to any other. */
+  clone = false;
   #late = false;
   lastError: string | null = null;
   lastErrorAt: number | null = null;
@@ -53,11 +65,15 @@ export class Peer {
   }
 
   /** One late answer may be the doing of a busy moment, on either machine; the second is not. */
-  setHealth({ machine, problem, late = false }: Health, own: string): void {
+  setHealth({ machine, instance = null, problem, late = false }: Health, own: OwnIds): void {
     this.healthy = problem === null || (late && this.healthy && !this.#late);
     this.#late = late;
     this.machine = machine ?? this.machine;
-    this.self = this.machine === own;
+    if (machine !== null) {
+      // One that does not tell its instance has no way to be told from this one.
+      this.self = machine === own.machine && (instance === null || instance === own.instance);
+      this.clone = machine === own.machine && !this.self;
+    }
     if (problem !== null) this.note(problem);
   }
 
@@ -67,6 +83,7 @@ export class Peer {
     return {
       url,
       machine,
+      clone: this.clone,
       state: this.healthy ? working : 'unhealthy',
       inFlight: target.inFlight + target.upgraded,
       lastError,

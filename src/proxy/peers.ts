@@ -1,12 +1,13 @@
 import { type ConnectionOptions, getCACertificates } from 'node:tls';
 import type { Logger } from '../log.ts';
+import { cloneAdvice } from '../machine.ts';
 import type { FallbackKind, PeerMaterial, PeerStats, WorkerPeers } from '../peer-messages.ts';
 import { Allowance } from './allowance.ts';
 import { FallbackBudget } from './fallback-budget.ts';
 import { Peer } from './peer.ts';
-import { type NameResolver, PeerNames } from './peer-names.ts';
+import { type NamesContext, PeerNames } from './peer-names.ts';
 import { probe } from './peer-probe.ts';
-import { PeerSecret } from './peer-secret.ts';
+import { PeerSecrets } from './peer-secret.ts';
 import type { Sweeper } from './sweeper.ts';
 import { Counts } from './tally.ts';
 import type { UpstreamTimeouts } from './upstream-request.ts';
@@ -14,6 +15,8 @@ import type { UpstreamTimeouts } from './upstream-request.ts';
 /** Peers are asked for their health so often (ms), give or take JITTER of it: not all workers at the same moment. */
 const PROBE_INTERVAL = 2_000;
 const JITTER = 0.25;
+/** A worker that begins waits so long (ms) for the first of them to be known as healthy. */
+const FIRST_LOOK = 1_000;
 /** Fallbacks are logged one by one up to so many at once and so many a second in the long run. */
 const LOGGED = 20;
 const LOGGED_PER_SECOND = 2;
@@ -25,10 +28,11 @@ export interface PeersContext {
   readonly material: PeerMaterial;
   /** This machine's id. */
   readonly machine: string;
+  /** Of this start of the program. */
+  readonly instance: string;
   readonly timeouts: UpstreamTimeouts;
   readonly sweeper: Sweeper;
-  /** Looks names up. */
-  readonly resolver: NameResolver;
+  readonly names: NamesContext;
   readonly log: Logger;
 }
 
@@ -43,31 +47,47 @@ export class Peers {
   /** Peers check their certificates by it; changed in place. */
   readonly #secure: ConnectionOptions = { ALPNProtocols: ['http/1.1'] };
   readonly #names: PeerNames | null;
-  #secret: PeerSecret;
+  #secrets: PeerSecrets;
   #started = false;
+  /** Called when one has been found that can be asked. */
+  #onFound = (): void => {};
+  /** The health checks of those that a name has just named. */
+  #newcomers: Promise<void> = Promise.resolve();
 
   constructor(context: PeersContext) {
     this.#context = context;
     const { config, material } = context;
     this.budget = new FallbackBudget(config.workers);
-    this.#secret = new PeerSecret(material.secret);
-    this.setMaterial(material);
-    this.#setUrls(config.urls);
+    this.#secrets = new PeerSecrets(material.secrets);
+    this.#setAuthorities(material);
     this.#names = this.#openNames();
+    this.#add([...config.urls, ...(this.#names?.urls ?? [])]);
   }
 
-  /** Checks the health of all from now on, and looks names up. */
-  start(): void {
+  /**
+   * Checks the health of all from now on, and looks names up. Resolves when requests can fall back, or will not be able to
+   * for the time being; after a second at the most. Never rejects.
+   */
+  async start(): Promise<void> {
     this.#started = true;
-    void this.#keepProbing();
-    this.#names?.start();
+    const { promise: found, resolve } = Promise.withResolvers<void>();
+    this.#onFound = resolve;
+    const timer = setTimeout(resolve, FIRST_LOOK);
+    void Promise.all([this.#keepProbing(), this.#lookFirst()]).then(() => resolve());
+    await found;
+    clearTimeout(timer);
+  }
+
+  async #lookFirst(): Promise<void> {
+    await this.#names?.start();
+    await this.#newcomers;
   }
 
   #openNames(): PeerNames | null {
-    const { config, resolver, log } = this.#context;
+    const { config, names, log } = this.#context;
     if (config.dns === null) return null;
-    return new PeerNames(config.dns, resolver, log, (found) => {
-      if (this.#setUrls([...config.urls, ...found])) void this.#probeAll();
+    return new PeerNames(config.dns, names, log, (found) => {
+      this.#newcomers = this.#follow([...config.urls, ...found]);
     });
   }
 
@@ -76,8 +96,13 @@ export class Peers {
     await this.#names?.look();
   }
 
-  get secret(): PeerSecret {
-    return this.#secret;
+  /** Why the name could not be looked up when that was last tried; null: it could, or there is none. */
+  get namesProblem(): string | null {
+    return this.#names?.problem ?? null;
+  }
+
+  get secrets(): PeerSecrets {
+    return this.#secrets;
   }
 
   /** Statuses of the container that count as failures. */
@@ -90,13 +115,21 @@ export class Peers {
     return this.#context.config.debugHeaders;
   }
 
-  /** Another secret: who knew the last one has to prove itself anew. */
+  /** Other secrets: whose proof is worth nothing any more has to prove itself anew; requests go on falling back to the others. */
   setMaterial(material: PeerMaterial): void {
-    this.#secret = new PeerSecret(material.secret);
-    if (material.ca === null) delete this.#secure.ca;
-    else this.#secure.ca = [...getCACertificates('default'), material.ca];
-    for (const peer of this.#peers.values()) peer.healthy = false;
+    this.#secrets = new PeerSecrets(material.secrets);
+    this.#setAuthorities(material);
+    for (const peer of this.#peers.values()) {
+      if (peer.provedBy !== null && this.#secrets.has(peer.provedBy)) continue;
+      peer.healthy = false;
+      peer.provedBy = null;
+    }
     if (this.#started) void this.#probeAll();
+  }
+
+  #setAuthorities({ ca }: PeerMaterial): void {
+    if (ca === null) delete this.#secure.ca;
+    else this.#secure.ca = [...getCACertificates('default'), ca];
   }
 
   /** Whether a request could be tried on one of them now. */
@@ -137,25 +170,33 @@ export class Peers {
     for (const peer of this.#peers.values()) peer.target.cut();
   }
 
-  /** Returns whether there are new ones. Those that are not named any more finish what they have. */
-  #setUrls(urls: string[]): boolean {
-    let added = false;
+  /** Until new ones have been asked for their health, those that are not named any more are better than none. Never rejects. */
+  async #follow(urls: string[]): Promise<void> {
+    if (this.#add(urls)) await this.#probeAll();
+    this.#removeAllBut(urls);
+  }
+
+  /** Returns whether there are new ones. */
+  #add(urls: string[]): boolean {
+    const added = urls.filter((url) => !this.#peers.has(url));
+    for (const url of added) this.#peers.set(url, new Peer(url, this.#context, this.#secure));
+    return added.length > 0;
+  }
+
+  /** They finish what they have. */
+  #removeAllBut(urls: string[]): void {
     for (const [url, peer] of this.#peers) {
       if (urls.includes(url)) continue;
       this.#peers.delete(url);
       peer.target.retire();
     }
-    for (const url of urls) {
-      if (this.#peers.has(url)) continue;
-      this.#peers.set(url, new Peer(url, this.#context, this.#secure));
-      added = true;
-    }
-    return added;
   }
 
-  /** A list of all machines is the usual reason; a copied disk, with its machine-id, the bad one. */
-  #noteSelf({ url, machine }: Peer): void {
-    this.#context.log.info({ peer: url, machine }, 'a peer has the id of this machine: it is left out');
+  /** A list of all machines is why one asks oneself; a copied disk, with its machine-id, why one meets a clone. */
+  #noteOwnId({ url, self }: Peer): void {
+    const { log, machine } = this.#context;
+    if (self) log.info({ peer: url, machine }, 'a peer is this machine: it is left out');
+    else log.warn({ peer: url, machine }, cloneAdvice(machine, url));
   }
 
   async #keepProbing(): Promise<void> {
@@ -166,14 +207,16 @@ export class Peers {
 
   /** Never rejects. */
   async #probeAll(): Promise<void> {
-    const secret = this.#secret;
+    const secrets = this.#secrets;
     await Promise.all(
       Array.from(this.#peers.values(), async (peer) => {
-        const health = await probe(peer.url, secret, this.#secure);
-        if (secret !== this.#secret) return;
-        const before = peer.self;
-        peer.setHealth(health, this.#context.machine);
-        if (peer.self && !before) this.#noteSelf(peer);
+        const health = await probe(peer.url, secrets.first, this.#secure);
+        if (secrets !== this.#secrets) return;
+        if (health.machine !== null) peer.provedBy = secrets.first;
+        const before = peer.self || peer.clone;
+        peer.setHealth(health, this.#context);
+        if ((peer.self || peer.clone) && !before) this.#noteOwnId(peer);
+        if (peer.available) this.#onFound();
       }),
     );
   }

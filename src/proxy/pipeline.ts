@@ -7,7 +7,7 @@ import type { Exchange } from './exchange.ts';
 import { givenId, isSecure, requestFields, requestId, type Trust, withHsts } from './headers.ts';
 import { type HealthContext, isHealthCheck, respondToHealthCheck } from './health.ts';
 import { refusal, type RequestLimits } from './limits.ts';
-import type { Markers } from './markers.ts';
+import { type Markers, sealRefusal, type Signed } from './markers.ts';
 import { isMarked, withFallbackNote, withLiveNote } from './peer-headers.ts';
 import type { Peers } from './peers.ts';
 import { redirect, type RedirectPolicy, redirectTarget } from './redirect.ts';
@@ -40,21 +40,21 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
   if (isHealthCheck(exchange.head)) return serveHealthCheck(exchange, context);
   const token = context.challenges && challengeToken(exchange.head);
   if (token !== null) return serveChallenge(exchange, token, context);
-  const nonce = isMarked(exchange.head) ? await admit(exchange, context) : null;
+  const signed = isMarked(exchange.head) ? await admit(exchange, context) : null;
   const secure = isSecure(exchange.head, exchange.client, context.trust);
   const hsts = secure ? context.hsts : null;
   let failure: unknown = null;
   try {
     const refused = refusal(exchange, context.limits);
     if (refused !== null) throw new WunderproxyError(refused);
-    const location = secure || nonce !== null ? null : redirectTarget(exchange.head, context.https);
+    const location = secure || signed !== null ? null : redirectTarget(exchange.head, context.https);
     if (location !== null) redirect(exchange, location);
     else if (exchange.head.target === '*') respondToServerOptions(exchange);
     else await forward(exchange, context, hsts);
   } catch (error) {
     failure = error;
     const code = codeOf(error);
-    const proof = nonce === null ? null : context.markers.refusal(nonce, code);
+    const proof = signed && sealRefusal(signed, code);
     respondWithError(exchange, code, hsts, proof);
   } finally {
     await exchange.finished;
@@ -62,12 +62,12 @@ export async function serve(exchange: Exchange, context: PipelineContext): Promi
   }
 }
 
-/** A request that a peer may have passed on; resolves to the marker's nonce if it was a peer. */
-async function admit(exchange: Exchange, context: PipelineContext): Promise<string | null> {
-  const { worth, nonce } = await context.markers.look(exchange.head);
+/** A request that a peer may have passed on; resolves to what the peer has signed it with, if it was one. */
+async function admit(exchange: Exchange, context: PipelineContext): Promise<Signed | null> {
+  const { worth, signed } = await context.markers.look(exchange.head);
   exchange.trace.marker = worth;
   if (worth === 'trusted') exchange.id = givenId(exchange.head) ?? exchange.id;
-  return nonce;
+  return signed;
 }
 
 async function forward(exchange: Exchange, context: PipelineContext, hsts: string | null): Promise<void> {

@@ -1,5 +1,5 @@
-/** Bytes that are read from a container at a time. */
-const READ_SIZE = 64 * 1024;
+import { BLOCK_SIZE, leaveBlock, takeBlock } from './blocks.ts';
+
 /** A body larger than this (bytes) is read into blocks of its own, which are handed on without being copied. */
 const LARGE_BODY = 16 * 1024;
 
@@ -7,14 +7,7 @@ const LARGE_BODY = 16 * 1024;
  * Where all connections read to: what is read is used up, or copied, before the next one reads. A buffer for each read, as
  * Node makes them, costs more than the copy of a small response.
  */
-const SHARED = Buffer.allocUnsafeSlow(READ_SIZE);
-
-/**
- * Blocks for large bodies, to be used again as long as their bytes are with the kernel by the time that the next ones come. To
- * make new ones all the time has V8 collect its whole heap again and again, for the memory that it thinks it would free.
- */
-const spareBlocks: Buffer[] = [];
-const MOST_SPARE_BLOCKS = 32;
+const SHARED = Buffer.allocUnsafeSlow(BLOCK_SIZE);
 
 /** What one connection reads into. */
 export class ReadBuffer {
@@ -27,7 +20,7 @@ export class ReadBuffer {
   /** So many bytes have come: these. They are there until `used` is called. */
   filled(bytes: number): Buffer {
     // What is handed on must not take up much more than it is.
-    this.own = this.next !== SHARED && 2 * bytes >= READ_SIZE;
+    this.own = this.next !== SHARED && 2 * bytes >= BLOCK_SIZE;
     this.#kept = false;
     return this.next.subarray(0, bytes);
   }
@@ -43,11 +36,11 @@ export class ReadBuffer {
    * @param length the body's, as announced
    */
   used(bytes: number, inBody: boolean, length: number): void {
-    const more = inBody && (2 * bytes >= READ_SIZE || length > LARGE_BODY);
+    const more = inBody && (2 * bytes >= BLOCK_SIZE || length > LARGE_BODY);
     if (more && (this.next === SHARED || this.#kept)) {
-      this.next = spareBlocks.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+      this.next = takeBlock();
     } else if (!more && this.next !== SHARED) {
-      if (!this.#kept && spareBlocks.length < MOST_SPARE_BLOCKS) spareBlocks.push(this.next);
+      if (!this.#kept) leaveBlock(this.next);
       this.next = SHARED;
     }
   }

@@ -1,4 +1,5 @@
 import { type ErrorCode, WunderproxyError } from '../errors.ts';
+import { BodyMemory } from './body-memory.ts';
 import type { Place } from './crowd.ts';
 import type { BodySink, BodySource } from './exchange.ts';
 import { Pieces } from './pieces.ts';
@@ -24,30 +25,23 @@ export interface BodyContext {
 
 /** A body may be as slow as it likes for so long (ms): connections need a while to get going. */
 const GRACE = 10_000;
-/** First block in memory, in bytes; it is doubled as the body grows, so that announcing a length costs us nothing. */
-const FIRST_BLOCK = 4 * 1024;
 /** Pieces are read from the disk in this size (bytes). */
 const READ_SIZE = 64 * 1024;
 
 /** A request body that is complete. It can be sent, and sent again, until it is released. */
 export class StoredBody {
   readonly length: number;
-  readonly #spool: Spool;
-  #memory: Buffer | null;
-  #memoryHeld: number;
+  #memory: BodyMemory | null;
   #file: SpoolFile | null;
 
-  /** @param memoryHeld what `memory` takes up in the spool's accounts, in bytes */
-  constructor(length: number, spool: Spool, memory: Buffer | null, memoryHeld: number, file: SpoolFile | null) {
+  constructor(length: number, memory: BodyMemory | null, file: SpoolFile | null) {
     this.length = length;
-    this.#spool = spool;
     this.#memory = memory;
-    this.#memoryHeld = memoryHeld;
     this.#file = file;
   }
 
   /** All of it; null when it is on disk, or released. */
-  get memory(): Buffer | null {
+  get memory(): BodyMemory | null {
     return this.#memory;
   }
 
@@ -58,8 +52,7 @@ export class StoredBody {
   }
 
   release(): void {
-    this.#spool.releaseMemory(this.#memoryHeld);
-    this.#memoryHeld = 0;
+    this.#memory?.release();
     this.#memory = null;
     this.#file?.close();
     this.#file = null;
@@ -83,10 +76,8 @@ class Collector implements BodySink, Watched {
   #lastAt = this.#startedAt;
   #watch: Place<Watched> | null = null;
   #length = 0;
-  /** The body so far, at the beginning of this block; null when it is on disk. */
-  #memory: Buffer | null = null;
-  /** What the block takes up in the spool's accounts. */
-  #memoryHeld = 0;
+  /** The body so far; null when it is on disk. */
+  #memory: BodyMemory | null;
   #file: SpoolFile | null = null;
   /** On their way to the disk. */
   readonly #pending = new Pieces();
@@ -104,6 +95,7 @@ class Collector implements BodySink, Watched {
     this.#context = context;
     this.#resolve = resolve;
     this.#reject = reject;
+    this.#memory = new BodyMemory(context.spool, source.length);
   }
 
   start(): void {
@@ -120,41 +112,12 @@ class Collector implements BodySink, Watched {
       this.#fail('body_too_large');
       return true;
     }
-    if (this.#file === null && this.#keepInMemory(chunk)) return true;
+    if (this.#file === null && this.#memory?.add(chunk) === true) return true;
     this.#pending.push(chunk);
     this.#context.spool.holdMemory(chunk.length);
     this.#file ??= this.#context.spool.createFile();
     if (!this.#writing) void this.#write();
     return false;
-  }
-
-  /** Returns false when the body is too large for that. */
-  #keepInMemory(chunk: Buffer): boolean {
-    const { spool } = this.#context;
-    const before = this.#length - chunk.length;
-    const whole = before === 0 && this.#length === this.#source.length;
-    if (whole && 2 * chunk.length >= chunk.buffer.byteLength) {
-      if (!spool.takeMemory(0, chunk.length)) return false;
-      this.#memory = chunk;
-      this.#memoryHeld = chunk.length;
-      return true;
-    }
-    if (this.#memory === null || this.#length > this.#memory.length) {
-      const block = this.#blockFor(this.#length);
-      if (!spool.takeMemory(this.#memoryHeld, block - this.#memoryHeld)) return false;
-      const larger = Buffer.allocUnsafeSlow(block);
-      this.#memory?.copy(larger, 0, 0, before);
-      this.#memory = larger;
-      this.#memoryHeld = block;
-    }
-    chunk.copy(this.#memory, before);
-    return true;
-  }
-
-  #blockFor(length: number): number {
-    let block = FIRST_BLOCK;
-    while (block < length) block *= 2;
-    return Math.min(block, this.#source.length ?? block, Math.max(length, this.#context.spool.limits.bodyMemory));
   }
 
   /** Moves everything to the disk; the client waits meanwhile. */
@@ -164,9 +127,8 @@ class Collector implements BodySink, Watched {
     while (!this.#pending.empty && !this.#over) {
       const { bytes } = this.#pending;
       const chunks = this.#pending.takeAll();
-      const inMemory = this.#memory?.subarray(0, this.#length - bytes);
       try {
-        await this.#file?.append(inMemory === undefined ? chunks : [inMemory, ...chunks]);
+        await this.#file?.append([...(this.#memory?.pieces() ?? []), ...chunks]);
       } catch {
         this.#fail('buffers_full');
       }
@@ -182,9 +144,8 @@ class Collector implements BodySink, Watched {
   }
 
   #dropMemory(): void {
-    this.#context.spool.releaseMemory(this.#memoryHeld);
+    this.#memory?.release();
     this.#memory = null;
-    this.#memoryHeld = 0;
   }
 
   onBodyEnd(): void {
@@ -195,8 +156,7 @@ class Collector implements BodySink, Watched {
   #finish(): void {
     this.#over = true;
     this.#context.sweeper.forget(this.#watch);
-    const memory = this.#memory === null ? null : this.#memory.subarray(0, this.#length);
-    this.#resolve(new StoredBody(this.#length, this.#context.spool, memory, this.#memoryHeld, this.#file));
+    this.#resolve(new StoredBody(this.#length, this.#memory, this.#file));
   }
 
   onBodyError(code: ErrorCode): void {

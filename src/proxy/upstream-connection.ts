@@ -1,5 +1,6 @@
 import * as net from 'node:net';
 import * as tls from 'node:tls';
+import type { BodyMemory } from './body-memory.ts';
 import type { Place } from './crowd.ts';
 import type { Fields } from './exchange.ts';
 import { MALFORMED, NEED_MORE } from './http1-body.ts';
@@ -183,14 +184,27 @@ export class UpstreamConnection implements Watched {
       this.#socket.write(text, 'latin1');
       this.#sent = false;
       void this.#writeStored(request, body);
-    } else if (body.length <= ONE_WRITE) {
-      this.#socket.write(text + body.memory.toString('latin1'), 'latin1');
     } else {
-      this.#socket.cork();
-      this.#socket.write(text, 'latin1');
-      this.#socket.write(body.memory);
-      this.#socket.uncork();
+      this.#writeMemory(text, body.memory, body.length);
     }
+  }
+
+  #writeMemory(text: string, memory: BodyMemory, length: number): void {
+    const pieces = memory.pieces();
+    if (length <= ONE_WRITE) {
+      this.#socket.write(
+        pieces.reduce((all, piece) => all + piece.toString('latin1'), text),
+        'latin1',
+      );
+      return;
+    }
+    memory.lend();
+    this.#socket.cork();
+    this.#socket.write(text, 'latin1');
+    for (const piece of pieces.slice(0, -1)) this.#socket.write(piece);
+    // When the kernel has all of it, or the socket is gone.
+    this.#socket.write(pieces.at(-1) ?? '', () => memory.giveBack());
+    this.#socket.uncork();
   }
 
   async #writeStored(request: OutgoingRequest, body: StoredBody): Promise<void> {

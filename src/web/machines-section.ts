@@ -101,7 +101,7 @@ function lookOf({ Stale, State }: PeerStatus): Look {
 }
 
 /** What there is to say about other machines, and about seeing them. */
-export function machineFindings({ Peers, FleetState, StoreState }: Status): Finding[] {
+export function machineFindings({ Peers, PeersDnsState, FleetState, StoreState }: Status): Finding[] {
   const found: Finding[] = [];
   const say = (which: PeerStatus[], text: string) => {
     if (which.length > 0) found.push({ level: 'warn', text: `${namesOf(which)}: ${text}` });
@@ -123,6 +123,10 @@ export function machineFindings({ Peers, FleetState, StoreState }: Status): Find
   const out = alive.filter(({ State, Fallback }) => isOut(Fallback) && !OUT_OF_SERVICE.includes(State));
   for (const [error, which] of Map.groupBy(out, ({ Fallback }) => Fallback?.LastError ?? null)) {
     say(which, `requests do not fall back there${error === null ? '' : ` (${error})`}.`);
+  }
+  if (PeersDnsState !== 'Ok') {
+    const text = `The name of peers can not be looked up (${PeersDnsState}): the last known addresses are used.`;
+    found.push({ level: 'warn', text });
   }
   // When the store is down, that says it all.
   if (FleetState !== 'Ok' && StoreState === 'Ok') {

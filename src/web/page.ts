@@ -2,7 +2,7 @@ import Router from '@koa/router';
 import type { Context, Middleware, Next } from 'koa';
 import { hostname } from 'node:os';
 import { describeError, WunderproxyError } from '../errors.ts';
-import { sameSecret } from '../manager/api-guard.ts';
+import { isStillAdmitted } from '../manager/api-tokens.ts';
 import { deployedBy, readBody } from '../manager/api-body.ts';
 import type { ApiExtension, ApiOptions } from '../manager/api.ts';
 import type { LoginFailures } from '../manager/login-failures.ts';
@@ -48,7 +48,7 @@ class StatusPage {
   constructor(options: ApiOptions, failures: LoginFailures) {
     this.#options = options;
     this.#failures = failures;
-    this.sessions = new Sessions(options.token);
+    this.sessions = new Sessions(() => options.tokens.all);
     this.#acts = new Acts(options.control.log);
     this.#source = new PageSource(options, this.#acts);
     this.#streams = new LiveStreams(() => this.#source.sections());
@@ -73,10 +73,8 @@ class StatusPage {
     const router = new Router();
     router.get('/', async (context) => this.#show(context));
     router.get('/events', (context) => {
-      const { token } = this.#options;
-      const given = token();
-      const byCookie = context.get('authorization') === '';
-      const admitted = () => (given === null || !byCookie ? token() === given : this.sessions.admits(context));
+      const { tokens } = this.#options;
+      const admitted = () => isStillAdmitted(context, tokens, () => this.sessions.admits(context));
       context.type = 'text/event-stream';
       // For what stands in between.
       context.set('X-Accel-Buffering', 'no');
@@ -163,12 +161,12 @@ class StatusPage {
   }
 
   async #login(context: Context): Promise<void> {
-    const token = this.#options.token();
-    if (token === null) return seeOther(context, '/');
+    const { tokens } = this.#options;
+    if (!tokens.required) return seeOther(context, '/');
     this.#failures.check(context);
     const form = new URLSearchParams(await readBody(context));
-    const given = (form.get('token') ?? '').trim();
-    if (!sameSecret(given, token)) {
+    const token = tokens.find((form.get('token') ?? '').trim());
+    if (token === null) {
       this.#failures.add(context);
       this.#options.control.log.warn({ client: context.req.socket.remoteAddress }, 'login with a wrong token');
       this.#askToken(context, 'That is not the token.');
@@ -177,7 +175,7 @@ class StatusPage {
     }
     this.#options.control.log.info({ client: context.req.socket.remoteAddress }, 'login');
     // The origin is what the browser sees, also behind a proxy that speaks https for us.
-    context.append('Set-Cookie', this.sessions.begin(context, context.get('origin').startsWith('https:')));
+    context.append('Set-Cookie', this.sessions.begin(context, token, context.get('origin').startsWith('https:')));
     seeOther(context, '/');
   }
 

@@ -8,27 +8,28 @@ const LIFETIME = 12 * 3_600_000;
 const REMEMBERED = 10_000;
 
 /**
- * Logins of browsers: a cookie `<end>.<random>.<HMAC>`, whose key is made from the token. So a login outlives a restart of
- * the manager, which is when the page is needed most, nothing is kept per login, and a new token ends them all. The key
- * is made slowly (scrypt), so that a cookie is of no use for guessing the token. Logouts are remembered until the cookie
+ * Logins of browsers: a cookie `<end>.<random>.<HMAC>`, whose key is made from the token that was given. So a login outlives
+ * a restart of the manager, which is when the page is needed most, nothing is kept per login, and it ends when its token
+ * is good no more. The key is made slowly (scrypt), so that a cookie is of no use for guessing the token. Logouts are remembered until the cookie
  * would have ended; one from before a restart of the manager is not, but by then the browser has dropped the cookie.
  */
 export class Sessions {
-  readonly #token: () => string | null;
+  readonly #tokens: () => readonly string[];
   readonly #now: () => number;
   readonly #ended = new Map<string, number>();
-  #key: { token: string; bytes: Buffer } | null = null;
+  /** By token. */
+  readonly #keys = new Map<string, Buffer>();
 
-  /** `now`: ms since the epoch. */
-  constructor(token: () => string | null, now: () => number = Date.now) {
-    this.#token = token;
+  /** `tokens`: those that are good now. `now`: ms since the epoch. */
+  constructor(tokens: () => readonly string[], now: () => number = Date.now) {
+    this.#tokens = tokens;
     this.#now = now;
   }
 
-  /** The `Set-Cookie` of a new login. `secure`: the browser speaks https. */
-  begin(context: Context, secure: boolean): string {
+  /** The `Set-Cookie` of a new login with this token. `secure`: the browser speaks https. */
+  begin(context: Context, token: string, secure: boolean): string {
     const payload = `${this.#now() + LIFETIME}.${randomBytes(18).toString('base64url')}`;
-    return this.#cookie(context, `${payload}.${this.#sign(payload)}`, LIFETIME / 1_000, secure);
+    return this.#cookie(context, `${payload}.${this.#sign(payload, token)}`, LIFETIME / 1_000, secure);
   }
 
   /** Ends the login of this request, if it has one; the `Set-Cookie` that removes it. */
@@ -49,18 +50,25 @@ export class Sessions {
   }
 
   #valid(context: Context): string | null {
-    if (this.#token() === null) return null;
     const value = context.cookies.get(this.#name(context)) ?? '';
     const [, payload, end, signature] = /^((\d{13})\.[\w-]{24})\.([\w-]{43})$/.exec(value) ?? [];
     if (payload === undefined || end === undefined || signature === undefined) return null;
-    if (!timingSafeEqual(Buffer.from(signature), Buffer.from(this.#sign(payload)))) return null;
+    if (!this.#isSigned(payload, signature)) return null;
     return Number(end) > this.#now() && !this.#ended.has(value) ? value : null;
   }
 
-  #sign(payload: string): string {
-    const token = this.#token() ?? '';
-    if (this.#key?.token !== token) this.#key = { token, bytes: scryptSync(token, 'wunderproxy login', 32) };
-    return createHmac('sha256', this.#key.bytes).update(payload).digest('base64url');
+  /** With any of the tokens that are good now. */
+  #isSigned(payload: string, signature: string): boolean {
+    const tokens = this.#tokens();
+    for (const token of this.#keys.keys()) if (!tokens.includes(token)) this.#keys.delete(token);
+    const given = Buffer.from(signature);
+    return tokens.filter((token) => timingSafeEqual(given, Buffer.from(this.#sign(payload, token)))).length > 0;
+  }
+
+  #sign(payload: string, token: string): string {
+    const key = this.#keys.get(token) ?? scryptSync(token, 'wunderproxy login', 32);
+    this.#keys.set(token, key);
+    return createHmac('sha256', key).update(payload).digest('base64url');
   }
 
   #cookie(context: Context, value: string, seconds: number, secure: boolean): string {

@@ -3,6 +3,7 @@ import { symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { type Heartbeat, heartbeatKey, parseHeartbeat } from '../../src/manager/heartbeat.ts';
+import { newInstance } from '../../src/machine.ts';
 import { HeartbeatWriter } from '../../src/manager/heartbeat-writer.ts';
 import type { ConfigStore } from '../../src/manager/store.ts';
 import { until } from '../support/deployments.ts';
@@ -18,8 +19,8 @@ async function writing(t: TestContext, every = NEVER) {
   const { Name, App, Version, Api, Proxy, Tls, StartedAt, Active, State, InFlight, Requests, ErrorsLastMinute } =
     heartbeatOf(OWN);
   const told = { Name, App, Version, Api, Proxy, Tls, StartedAt, Active, State, InFlight, Requests, ErrorsLastMinute };
-  const make = (store: ConfigStore = shared.store) => {
-    const writer = new HeartbeatWriter({ machine: OWN, store, every, log, content: () => told });
+  const make = (store: ConfigStore = shared.store, boot = newInstance()) => {
+    const writer = new HeartbeatWriter({ machine: OWN, boot, store, every, log, content: () => told });
     t.after(async () => writer.stop());
     return writer;
   };
@@ -139,7 +140,9 @@ test('two that have one id both say so, and no more when one of them is gone', a
   const [one, two] = [make(), make()];
   one.start();
   two.start();
-  const clash = new RegExp(`Another machine has the id of this one, ${OWN}: it needs a --state-dir of its own`);
+  const clash = new RegExp(
+    `^Another machine has the id of this one, ${OWN}: web1 at http://10\\.0\\.0\\.1:8001\\. .*remove machine-id`,
+  );
   for (const each of [one, two]) {
     await until(
       async () => each.problem,
@@ -153,7 +156,7 @@ test('two that have one id both say so, and no more when one of them is gone', a
   );
   const said = lines.filter(({ msg }) => clash.test(String(msg)));
   assert.equal(said.length, 2, 'one line each');
-  assert.equal(said[0]?.level, 'warn');
+  assert.deepEqual([said[0]?.['level'], said[0]?.['api']], ['warn', 'http://10.0.0.1:8001']);
 });
 
 test('the last write of a process that was killed is no clash', async (t) => {
@@ -167,4 +170,32 @@ test('the last write of a process that was killed is no clash', async (t) => {
   writer.hurry();
   await until(read, (found) => found?.Sequence === 3);
   assert.deepEqual([writer.problem, lines], [null, []]);
+});
+
+test('the next manager of the same program is no clash, however long the one before goes on', async (t) => {
+  const { make, read, lines } = await writing(t, 1);
+  const boot = newInstance();
+  const [one, two] = [make(undefined, boot), make(undefined, boot)];
+  one.start();
+  await until(read, (found) => (found?.Sequence ?? 0) >= 2);
+  two.start();
+  await until(read, (found) => (found?.Sequence ?? 0) >= 4);
+  assert.deepEqual([one.problem, two.problem, lines], [null, null, []]);
+});
+
+test('a clone that writes less often than this one is not forgotten in between', async (t) => {
+  const { make, read, beat, lines } = await writing(t, 1);
+  const writer = make();
+  writer.start();
+  const beats = async (more: number) => {
+    const from = (await until(read, (found) => found?.Boot !== 'clone'))?.Sequence ?? 0;
+    await until(read, (found) => found?.Boot !== 'clone' && (found?.Sequence ?? 0) >= from + more);
+  };
+  await until(read, isThere);
+  for (const Sequence of [1, 2]) {
+    await beat(OWN, { Boot: 'clone', Sequence, Every: 300, Name: 'copy', Api: null });
+    await beats(4);
+  }
+  assert.match(writer.problem ?? '', /: copy at http:\/\/10\.0\.0\.1\. /);
+  assert.equal(lines.length, 1);
 });

@@ -43,7 +43,7 @@ test('machines come in the order of their names, those of one name in that of th
 test('a configured peer is put to the machine that it is', () => {
   const given = [machine('web1-00000000', { Self: true }), machine('web2-00000000')];
   const Fallback = fallback('http://10.0.0.2:80', { State: 'open', Failures: 5, LastError: 'refused' });
-  const joined = joinPeers(given, [{ Machine: 'web2-00000000', Fallback }]);
+  const joined = joinPeers(given, [{ Machine: 'web2-00000000', Clone: false, Fallback }]);
   assert.deepEqual(joined, [given[0], { ...given[1], Fallback }]);
   assert.equal(given[1]?.Fallback, null, 'what was given is left as it was');
 });
@@ -51,7 +51,7 @@ test('a configured peer is put to the machine that it is', () => {
 test('a configured peer without a heartbeat is an entry of its own, by its address', () => {
   const Fallback = fallback('http://10.0.0.9:8080', { State: 'unhealthy' });
   for (const Machine of [null, 'web9-00000000']) {
-    const [own, other] = joinPeers([machine('web1-00000000')], [{ Machine, Fallback }]).toReversed();
+    const [own, other] = joinPeers([machine('web1-00000000')], [{ Machine, Clone: false, Fallback }]).toReversed();
     assert.equal(own?.Machine, 'web1-00000000');
     assert.deepEqual(other, {
       Machine,
@@ -75,7 +75,11 @@ test('a configured peer without a heartbeat is an entry of its own, by its addre
 });
 
 test('two peers of which nobody knows who they are stay two', () => {
-  const both = ['http://10.0.0.8', 'http://10.0.0.9'].map((Url) => ({ Machine: null, Fallback: fallback(Url) }));
+  const both = ['http://10.0.0.8', 'http://10.0.0.9'].map((Url) => ({
+    Machine: null,
+    Clone: false,
+    Fallback: fallback(Url),
+  }));
   assert.deepEqual(names(joinPeers([], both)), [
     ['10.0.0.8', null],
     ['10.0.0.9', null],
@@ -84,7 +88,7 @@ test('two peers of which nobody knows who they are stay two', () => {
 
 test('a machine that is configured by two addresses keeps both', () => {
   const urls = ['http://10.0.0.2', 'https://10.0.0.2'];
-  const both = urls.map((Url) => ({ Machine: 'web2-00000000', Fallback: fallback(Url) }));
+  const both = urls.map((Url) => ({ Machine: 'web2-00000000', Clone: false, Fallback: fallback(Url) }));
   const joined = joinPeers([machine('web2-00000000')], both);
   assert.deepEqual(
     joined.map(({ Machine, Fallback }) => [Machine, Fallback?.Url]),
@@ -93,4 +97,14 @@ test('a machine that is configured by two addresses keeps both', () => {
       ['web2-00000000', 'http://10.0.0.2'],
     ],
   );
+});
+
+test('a peer that has the id of this machine, but is another one, is not taken for it', () => {
+  const own = machine('web1-00000000', { Self: true });
+  const Fallback = fallback('http://10.0.0.2');
+  const joined = joinPeers([own], [{ Machine: 'web1-00000000', Clone: true, Fallback }]);
+  assert.deepEqual(joined.map(({ Self, Proxy, Fallback: each }) => [Self, Proxy, each?.Url]).toSorted(), [
+    [false, 'http://10.0.0.2', 'http://10.0.0.2'],
+    [true, own.Proxy, undefined],
+  ]);
 });

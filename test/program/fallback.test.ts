@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
 import { test } from 'node:test';
 import { markedRequest } from '../proxy/support/machines.ts';
-import { until } from '../support/deployments.ts';
+import { reload, until } from '../support/deployments.ts';
 import { readExposition, sumOf } from '../support/exposition.ts';
-import { connectionTo } from '../support/http.ts';
 import { Load, type LoadRecord } from '../support/load.ts';
 import {
   deployEverywhere,
@@ -15,6 +13,7 @@ import {
   untilPeers,
 } from '../support/machines.ts';
 import type { TestProgram } from '../support/program.ts';
+import { sendRaw } from '../support/raw.ts';
 
 const LIMIT = { timeout: 150_000 };
 
@@ -135,9 +134,9 @@ test('a request that a peer has signed is taken once, by whichever worker, also 
   await deployEverywhere(fleet, 'v1');
   const [machine] = fleet.machines;
   assert.ok(machine);
-  const material = { secret: Buffer.from(fleet.secret()).toString('base64'), ca: null };
+  const material = { secrets: [Buffer.from(fleet.secret()).toString('base64')], ca: null };
   const playOften = async (request: string) => {
-    const answers = await Promise.all(Array.from({ length: 12 }, async () => exchangeRaw(machine.proxy, request)));
+    const answers = await Promise.all(Array.from({ length: 12 }, async () => sendRaw(machine.proxy, request)));
     return answers.map((answer) => answer.slice(9, 12)).toSorted();
   };
   const request = markedRequest(material, { method: 'POST', target: '/once' });
@@ -149,24 +148,6 @@ test('a request that a peer has signed is taken once, by whichever worker, also 
   );
   assert.deepEqual(fleet.executed(), ['POST /once']);
   const said = JSON.stringify(machine.log);
-  assert.ok(!said.includes(fleet.secret()) && !said.includes(material.secret), 'the secret is in the log');
+  assert.ok(!said.includes(fleet.secret()) && !said.includes(material.secrets.join()), 'the secret is in the log');
   assert.match(said, /"marker":"replayed"/);
 });
-
-/** One request on a connection of its own; resolves to all that comes back. */
-async function exchangeRaw(address: string, request: string): Promise<string> {
-  const socket = connect(connectionTo(address) as { host: string; port: number });
-  socket.write(request.replace('\r\n', '\r\nConnection: close\r\n'));
-  const chunks = (await socket.toArray()) as Buffer[];
-  return Buffer.concat(chunks).toString('latin1');
-}
-
-/** New workers, and no old one left. */
-async function reload(machine: TestProgram): Promise<void> {
-  const workers = machine.pids('worker');
-  machine.signal('SIGHUP');
-  await until(
-    async () => Promise.resolve(machine.pids('worker')),
-    (pids) => pids.length === 2 && pids.every((pid) => !workers.includes(pid)),
-  );
-}

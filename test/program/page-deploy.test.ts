@@ -60,6 +60,8 @@ test('a whole deploy is done by clicking, and watched live on a page that is nev
   await watcher.evaluate('window.marker = 1');
   await watcher.getByText('Every status code').click();
   await watcher.getByLabel('Hash of a launch config').pressSequentially('abc');
+  const scrolled = async () => Number(await watcher.evaluate('scrollY'));
+  assert.ok((await scrolled()) > 0, 'what the reader looks at is further down');
 
   const page = await context.newPage();
   await page.goto(url);
@@ -90,6 +92,12 @@ test('a whole deploy is done by clicking, and watched live on a page that is nev
   assert.equal(await watcher.evaluate('window.marker'), 1);
   assert.equal(await watcher.getByLabel('Hash of a launch config').inputValue(), 'abc');
   assert.equal(await watcher.evaluate('document.activeElement.id'), 'hash');
+  // Although what is above it has grown and shrunk.
+  assert.ok((await scrolled()) > 0);
+  await watcher.evaluate(`{
+    const { top, bottom } = document.getElementById('hash').getBoundingClientRect();
+    if (top < 0 || bottom > innerHeight) throw new Error('out of sight: ' + top);
+  }`);
   assert.equal(await watcher.evaluate(`document.querySelector('details[data-key=codes]').open`), true);
   // The table came when it was opened, without a word yet, and has kept up with what happened since.
   const codes = watcher.getByRole('region', { name: 'Status codes' });

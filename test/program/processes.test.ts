@@ -226,7 +226,7 @@ test('what keeps it from starting is one line and an exit status', async (t) => 
     [['--cfg', file], 1, /--cfg .*line 2 is not KEY=value/],
     [['--api-token-file', '/does/not/exist'], 1, /--api-token-file \/does\/not\/exist/],
     [['--api-token-file', empty], 1, /--api-token-file .*empty: the file is empty/],
-    [['--api-token-file', file], 1, /--api-token-file .*file: it holds no token/],
+    [['--api-token-file', file], 1, /--api-token-file .*file: line 1 holds no token/],
     [['--spool-dir', nowhere], 1, /--spool-dir .*nowhere/],
     [['--state-dir', '/proc/wunderproxy'], 1, /--state-dir \/proc\/wunderproxy: ENOENT/],
     [['--proxy', `unix:${nowhere}/p.sock`], 1, /--proxy unix:.*: there is no folder .*nowhere$/m],

@@ -3,10 +3,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { FallbackKind, PeerMaterial } from '../../src/peer-messages.ts';
 import { Peer } from '../../src/proxy/peer.ts';
-import { PeerSecret } from '../../src/proxy/peer-secret.ts';
+import { PeerSecrets } from '../../src/proxy/peer-secret.ts';
 import { Sweeper } from '../../src/proxy/sweeper.ts';
 import { type Answer, send } from '../support/http.ts';
-import { healthProof, newMaterial, startMachine, untilHealthy } from './support/machines.ts';
+import { bindTogether, healthProof, newMaterial, startMachine, untilHealthy } from './support/machines.ts';
 import { Upstream } from './support/upstream.ts';
 import type { TestWorker } from './support/worker.ts';
 
@@ -25,7 +25,7 @@ async function impostor(t: TestContext, material: PeerMaterial, machine: string,
 function refuse(material: PeerMaterial, request: IncomingMessage, response: ServerResponse, error: string): void {
   const marker = String(request.headers['wunderproxy-fallback']);
   const nonce = /nonce=([\w-]+)/.exec(marker)?.[1] ?? '';
-  const proof = new PeerSecret(material.secret).seal('refusal', { error }, [nonce]);
+  const proof = new PeerSecrets(material.secrets).first.seal('refusal', { error }, [nonce]);
   response.writeHead(503, { 'wunderproxy-fallback': proof, 'wunderproxy-error': error }).end('refused');
 }
 
@@ -235,15 +235,37 @@ test('one late answer to a health check is forgiven, two are not; the machine it
   const late = { machine: null, problem: 'late', late: true };
   const other = new Peer('http://127.0.0.1:1', context, {});
   const seen = [late, well, late, late, well, late, well, late, well].map((health) => {
-    other.setHealth(health, 'self-00000001');
+    other.setHealth(health, { machine: 'self-00000001', instance: 'this-one' });
     return other.available;
   });
   assert.deepEqual(seen, [false, true, true, false, true, true, true, true, true]);
-  other.setHealth({ machine: null, problem: 'refused' }, 'self-00000001');
+  other.setHealth({ machine: null, problem: 'refused' }, { machine: 'self-00000001', instance: 'this-one' });
   assert.equal(other.available, false);
   const self = new Peer('http://127.0.0.1:1', context, {});
   for (const health of [well, late, late, well, late]) {
-    self.setHealth(health, 'a-00000001');
+    self.setHealth(health, { machine: 'a-00000001', instance: 'this-one' });
     assert.equal(self.available, false);
   }
+});
+
+test('a machine with the id of this one is told from it by its start, and asked like any other', async (t) => {
+  const material = newMaterial();
+  const machine = 'web1-00000001';
+  const [left, right] = bindTogether(t, 2);
+  assert.ok(left && right);
+  const upstream = await Upstream.start(t, (_request, response) => response.end('the other'));
+  const route = { active: upstream.target };
+  await startMachine(t, { material, machine, socket: right, route });
+  const peers = [left.address().port, right.address().port];
+  const here = await startMachine(t, { material, machine, socket: left, peers });
+  const stats = await here.statsWhen((each) => each.peers.length === 1 && each.peers[0]?.state === 'healthy');
+  assert.deepEqual(
+    stats.peers.map((peer) => [peer.machine, peer.clone, new URL(peer.url).port]),
+    [[machine, true, String(right.address().port)]],
+  );
+  for (let i = 0; i < 5; i++) assert.equal((await ask(here)).text, 'the other');
+  const warned = here.output.split('\n').filter((line) => line.includes('Another machine has the id of this one'));
+  assert.equal(warned.length, 1);
+  assert.match(warned[0] ?? '', /"level":"warn".*web1-00000001: http:\/\/127\.0\.0\.1:\d+\. .*remove machine-id/);
+  assert.match(here.output, /"level":"info".*a peer is this machine: it is left out/);
 });

@@ -189,6 +189,73 @@ test('machines with different secrets do not know one another', async (t) => {
   assert.equal(peers[0]?.inFlight, 0);
 });
 
+test('of several secrets the first one signs and all are believed: one takes the place of another without a gap', async (t) => {
+  const [old] = newMaterial().secrets;
+  const [next] = newMaterial().secrets;
+  assert.ok(old !== undefined && next !== undefined);
+  const { machine: there, seen } = await serving(t, { material: { secrets: [old], ca: null } });
+  const here = await startMachine(t, { material: { secrets: [old], ca: null }, peers: [there], route: await gone(t) });
+  let asked = 0;
+  const askOften = async () => {
+    for (let i = 0; i < 5; i++, asked++) assert.equal((await ask(here, { 'x-request-id': `r-${asked}` })).status, 200);
+  };
+  const steps = [[old, next], [next, old], [next]];
+  for (const [at, secrets] of steps.entries()) {
+    // Who is first at it does not matter.
+    for (const machine of at % 2 === 0 ? [here, there] : [there, here]) {
+      machine.send({ type: 'peerMaterial', material: { secrets, ca: null } });
+      await askOften();
+    }
+    if (at !== 1) continue;
+    // The last step is for when each has proved itself with the new one: a check is over when the next one comes.
+    const { connectionsAccepted } = await there.statsWhen(() => true);
+    await there.statsWhen((stats) => stats.connectionsAccepted >= connectionsAccepted + 2);
+  }
+  const { fallbacks } = await here.statsWhen((stats) => stats.requests === asked);
+  assert.deepEqual(
+    Object.entries(fallbacks).map(([kind, count]) => [(JSON.parse(kind) as { outcome: string }).outcome, count]),
+    [['ok', asked]],
+  );
+  const { markers } = await there.statsWhen((stats) => stats.requests === asked);
+  assert.deepEqual(markers, { trusted: asked });
+  assert.equal(seen.length, asked);
+  const { peers } = await here.statsWhen(() => true);
+  assert.equal(peers[0]?.lastError, null);
+});
+
+test('a worker that begins has found a peer before it listens', async (t) => {
+  const material = newMaterial();
+  const { machine: there } = await serving(t, { material });
+  const here = await startMachine(t, { material, peers: [there], route: await gone(t) });
+  assert.equal((await ask(here)).status, 200, 'the first request');
+});
+
+test("a peer's own error is known as its own by the secret of the request, whichever it was", async (t) => {
+  const [old, next] = [...newMaterial().secrets, ...newMaterial().secrets];
+  assert.ok(old !== undefined && next !== undefined);
+  const there = await startMachine(t, { material: { secrets: [next, old], ca: null }, route: await gone(t) });
+  const here = await startMachine(t, { material: { secrets: [old], ca: null }, route: await gone(t), peers: [there] });
+  await untilHealthy(here);
+  assert.equal((await ask(here)).headers['wunderproxy-error'], 'upstream_refused');
+  const { fallbacks } = await here.statsWhen((stats) => stats.requests === 1);
+  assert.deepEqual(
+    Object.keys(fallbacks).map((kind) => (JSON.parse(kind) as { outcome: string }).outcome),
+    ['upstream_refused'],
+  );
+});
+
+test('a secret that has been taken out is worth nothing any more', async (t) => {
+  const [old, next] = [...newMaterial().secrets, ...newMaterial().secrets];
+  assert.ok(old !== undefined && next !== undefined);
+  const { machine } = await serving(t, { material: { secrets: [next, old], ca: null } });
+  assert.match(await sendRaw(t, machine, markedRequest({ secrets: [old], ca: null })), /^HTTP\/1\.1 200 /);
+  machine.send({ type: 'peerMaterial', material: { secrets: [next], ca: null } });
+  assert.match(await sendRaw(t, machine, markedRequest({ secrets: [next], ca: null })), /^HTTP\/1\.1 200 /);
+  await sendRaw(t, machine, markedRequest({ secrets: [old], ca: null }));
+  const { markers } = await machine.statsWhen(({ requests }) => requests === 3);
+  assert.deepEqual(markers, { trusted: 2, forged: 1 });
+});
+
 test('a clock that runs away makes no loop: the peer refuses, and is not asked any more', async (t) => {
   const material = newMaterial();
   const { machine: there, seen } = await serving(t, { material });

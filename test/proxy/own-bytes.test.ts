@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readAnswers } from './support/answers.ts';
 import { decode } from './support/codings.ts';
-import { RawUpstream } from './support/upstream.ts';
+import { RawUpstream, Upstream } from './support/upstream.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 
 /** A body of which every word tells whose it is and how long it must be. */
@@ -84,5 +84,63 @@ test('every client gets its own bytes, however many ask at once, and whether the
   };
   await Promise.all([...Array(12).fill('fast'), ...Array(8).fill('slow'), ...Array(4).fill('gone')].map(line));
   assert.equal(whole, 20 * 60);
+  await worker.quiet();
+});
+
+test('every request reaches the container with its own bytes, whether that reads, waits, answers early or breaks off', async (t) => {
+  const wrong: string[] = [];
+  let whole = 0;
+  const container = await Upstream.start(t, (request, response) => {
+    const [, number, length, way] = (request.url ?? '').split('/');
+    const expected = bodyFor(Number(number), Number(length));
+    let at = 0;
+    request.on('data', (chunk: Buffer) => {
+      if (!chunk.equals(expected.subarray(at, at + chunk.length))) wrong.push(`${request.url} at ${at}`);
+      at += chunk.length;
+      if (way === 'breaks' && at > 20_000) request.socket.resetAndDestroy();
+      if (way === 'slow') {
+        request.pause();
+        setTimeout(() => request.resume(), 2);
+      }
+    });
+    request.on('end', () => {
+      if (at === expected.length) whole++;
+      response.end('done');
+    });
+    if (way === 'early') response.end('done');
+  });
+  const worker = await TestWorker.start(t, { route: { active: container.target } });
+  let number = 0;
+  let answered = 0;
+  const line = async (kind: 'stays' | 'goes') => {
+    for (let i = 0; i < 40; i++) {
+      const [own, length] = [++number, oneOf([...LENGTHS, 262_144, 1_048_576])];
+      const way = oneOf(['reads', 'slow', 'early', ...(kind === 'goes' ? ['breaks'] : [])]);
+      const body = bodyFor(own, length);
+      const client = await RawClient.connect(t, worker.port);
+      const head = `PUT /${own}/${length}/${way} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n`;
+      client.send(`${head}Content-Length: ${length}\r\n\r\n`);
+      const cut = randomInt(length);
+      client.send(body.subarray(0, cut));
+      if (randomInt(2) === 0) await delay(randomInt(5));
+      client.send(body.subarray(cut));
+      if (kind === 'goes') {
+        await delay(randomInt(20));
+        client.socket.destroy();
+        continue;
+      }
+      await client.closed;
+      assert.deepEqual(
+        readAnswers(client.received).map(({ status }) => status),
+        [200],
+        `${own}/${length}/${way}`,
+      );
+      answered++;
+    }
+  };
+  await Promise.all([...Array(12).fill('stays'), ...Array(6).fill('goes')].map(line));
+  assert.equal(answered, 12 * 40);
+  assert.deepEqual(wrong, []);
+  assert.ok(whole > 100, `${whole} came whole`);
   await worker.quiet();
 });

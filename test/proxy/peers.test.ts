@@ -42,9 +42,10 @@ function peersOf(
     config,
     material,
     machine: 'self-00000000',
+    instance: 'this-one',
     timeouts,
     sweeper: new Sweeper(250),
-    resolver,
+    names: { resolver, known: null, onFound: () => {} },
     log: memoryLog().log,
   });
 }
@@ -84,7 +85,7 @@ test('the less busy one of two at random is chosen, and none twice', async (t) =
   const urls = [2, 3, 4].map((last) => `http://127.0.0.${last}:${port}`);
   const peers = peersOf(material, urls, new KnownNames(), null);
   assert.equal(peers.choose([]), null, 'nobody has proved anything yet');
-  peers.start();
+  await peers.start();
   await until(
     async () => Promise.resolve(machines(peers)),
     (found) => found.length === 3,
@@ -99,11 +100,47 @@ test('the less busy one of two at random is chosen, and none twice', async (t) =
   assert.equal(peers.choose(all.slice(1).filter((peer) => peer !== null)), busy, 'busy is better than nobody');
 });
 
+test('who has proved a secret that still counts is asked on while another takes its place', async (t) => {
+  const material = newMaterial();
+  const [old, next] = [...material.secrets, ...newMaterial().secrets];
+  assert.ok(old !== undefined && next !== undefined);
+  const port = await wellAt(t, { secrets: [old, next], ca: null }, '127.0.0.2');
+  const peers = peersOf(material, [`http://127.0.0.2:${port}`], new KnownNames(), null);
+  await peers.start();
+  assert.equal(peers.usable, true, 'a start ends when the first one is found');
+  for (const secrets of [[old, next], [next, old], [next]]) {
+    peers.setMaterial({ secrets, ca: null });
+    assert.equal(peers.usable, true);
+    await until(
+      async () => Promise.resolve(peers.choose([])?.provedBy?.equals(peers.secrets.first)),
+      (proved) => proved === true,
+    );
+  }
+});
+
+test('a start does not wait longer than a second for peers that do not answer', async (t) => {
+  const silent = createServer(() => {});
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.after(() => {
+    silent.closeAllConnections();
+    silent.close();
+  });
+  const nobody: NameResolver = {
+    resolve4: async () => new Promise(() => {}),
+    resolve6: async () => new Promise(() => {}),
+  };
+  const { port } = silent.address() as AddressInfo;
+  const peers = peersOf(newMaterial(), [`http://127.0.0.1:${port}`], nobody, { name: 'peers.test', port });
+  await peers.start();
+  assert.equal(peers.usable, false);
+});
+
 test('with another secret everybody has to prove it anew', async (t) => {
   const material = newMaterial();
   const port = await wellAt(t, material, '127.0.0.2');
   const peers = peersOf(material, [`http://127.0.0.2:${port}`], new KnownNames(), null);
-  peers.start();
+  await peers.start();
   await until(
     async () => Promise.resolve(machines(peers)),
     (found) => found.length === 1,

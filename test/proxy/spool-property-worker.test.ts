@@ -199,7 +199,7 @@ test('bodies of every size, cut anywhere and given up by either side anywhere, a
 /** Sockets to the application are closed a moment after it is gone. */
 async function untilSame(t: TestContext, worker: TestWorker, before: Record<string, number>): Promise<void> {
   const now = () => openKindsOf(worker.process.pid ?? 0);
-  for (let i = 0; i < 10 && JSON.stringify(now()) !== JSON.stringify(before); i++) await worker.message('stats');
+  for (let i = 0; i < 60 && JSON.stringify(now()) !== JSON.stringify(before); i++) await worker.message('stats');
   t.diagnostic(`open: ${JSON.stringify(now())}`);
   assert.deepEqual(now(), before);
 }

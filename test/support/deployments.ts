@@ -93,6 +93,16 @@ export async function until<T>(ask: () => Promise<T>, holds: (seen: T) => boolea
   }
 }
 
+/** SIGHUP; resolves when there are new workers, and no old one is left. */
+export async function reload(program: TestProgram): Promise<void> {
+  const before = program.pids('worker');
+  program.signal('SIGHUP');
+  await until(
+    async () => Promise.resolve(program.pids('worker')),
+    (pids) => pids.length === before.length && pids.every((pid) => !before.includes(pid)),
+  );
+}
+
 /** Resolves once nothing is left of what clients did: no connection, nothing in flight, no body kept. */
 export async function untilQuiet(program: TestProgram): Promise<StatusAnswer> {
   return until(

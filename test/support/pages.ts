@@ -142,6 +142,7 @@ export function status(more: Partial<Status> = {}): Status {
     Starting: false,
     StartProblem: null,
     Peers: [self()],
+    PeersDnsState: 'Ok',
     Certificates: [],
     History: [
       { Revision: 'v1', DeployedAt: ago(86_400 * 3), DeployedBy: 'ops', Hash: hashOf('1') },

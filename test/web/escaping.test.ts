@@ -48,6 +48,7 @@ test('whatever comes from outside is shown as text', () => {
         { Names: ['x'], Source: 'x', Issuer: 'x', NotBefore: '', NotAfter: one.StartedAt, DaysLeft: 3, Problem: 'x' },
       ] as unknown as Status['Certificates'],
       FleetState: 'x',
+      PeersDnsState: 'x',
       Peers: [machine('x', { Self: true }), machine('x', { Differs: true }), machine('x', { Stale: true })],
     }),
   );

@@ -8,27 +8,32 @@ import { serve } from './support.ts';
 const HOUR = 3_600_000;
 
 /** Sessions behind a server: `/in` logs in, `/out` logs out, `/` says whether the caller is in. */
-async function setUp(t: TestContext, given: { token: string | null; now: number }) {
+async function setUp(t: TestContext, given: { tokens: string[]; now: number }) {
   const address = await serve(t, (context) => {
     const sessions = current.sessions;
-    if (context.path === '/in') context.set('Set-Cookie', sessions.begin(context, context.query['tls'] === '1'));
+    if (context.path === '/in')
+      context.set(
+        'Set-Cookie',
+        sessions.begin(context, String(context.query['token'] ?? given.tokens[0]), context.query['tls'] === '1'),
+      );
     if (context.path === '/out') context.set('Set-Cookie', sessions.end(context));
     context.body = String(sessions.admits(context));
   });
   const make = () =>
     new Sessions(
-      () => given.token,
+      () => given.tokens,
       () => given.now,
     );
   const current = { sessions: make() };
   const call = async (path: string, cookie = '') => send(address, path, { headers: cookie ? { cookie } : {} });
-  const logIn = async () => String((await call('/in')).headers['set-cookie']).split(';')[0] ?? '';
+  const logIn = async (token = given.tokens[0] ?? '') =>
+    String((await call(`/in?token=${token}`)).headers['set-cookie']).split(';')[0] ?? '';
   const isIn = async (cookie: string) => (await call('/', cookie)).text === 'true';
   return { call, logIn, isIn, restart: () => (current.sessions = make()) };
 }
 
 test('a login is good for twelve hours, outlives a restart, and ends with the token', async (t) => {
-  const given: { token: string | null; now: number } = { token: 'first', now: 1_790_000_000_000 };
+  const given = { tokens: ['first'], now: 1_790_000_000_000 };
   const { logIn, isIn, restart } = await setUp(t, given);
   const cookie = await logIn();
   assert.equal(await isIn(cookie), true);
@@ -39,14 +44,29 @@ test('a login is good for twelve hours, outlives a restart, and ends with the to
   given.now += 1;
   assert.equal(await isIn(cookie), false);
   given.now -= 2 * HOUR;
-  given.token = 'second';
+  given.tokens = ['second'];
   assert.equal(await isIn(cookie), false);
-  given.token = null;
+  given.tokens = [];
   assert.equal(await isIn(cookie), false);
 });
 
+test('with several tokens a login lasts as long as the one that it was made with', async (t) => {
+  const given = { tokens: ['first'], now: 1_790_000_000_000 };
+  const { logIn, isIn, restart } = await setUp(t, given);
+  const before = await logIn('first');
+  given.tokens = ['second', 'first'];
+  const after = await logIn('second');
+  assert.deepEqual([await isIn(before), await isIn(after)], [true, true]);
+  restart();
+  assert.deepEqual([await isIn(before), await isIn(after)], [true, true]);
+  given.tokens = ['second'];
+  assert.deepEqual([await isIn(before), await isIn(after)], [false, true]);
+  given.tokens = ['third', 'second'];
+  assert.deepEqual([await isIn(before), await isIn(after)], [false, true]);
+});
+
 test('a logout ends that login and no other', async (t) => {
-  const { call, logIn, isIn } = await setUp(t, { token: 'secret', now: 1_790_000_000_000 });
+  const { call, logIn, isIn } = await setUp(t, { tokens: ['secret'], now: 1_790_000_000_000 });
   const [one, two] = [await logIn(), await logIn()];
   assert.notEqual(one, two);
   const answer = await call('/out', one);
@@ -56,7 +76,7 @@ test('a logout ends that login and no other', async (t) => {
 });
 
 test('no cookie but ours is taken', async (t) => {
-  const { logIn, isIn } = await setUp(t, { token: 'secret', now: 1_790_000_000_000 });
+  const { logIn, isIn } = await setUp(t, { tokens: ['secret'], now: 1_790_000_000_000 });
   const cookie = await logIn();
   assert.equal(cookie.includes('secret'), false);
   const [name = '', value = ''] = cookie.split('=');
@@ -69,7 +89,7 @@ test('no cookie but ours is taken', async (t) => {
 });
 
 test('the cookie is out of reach of scripts and foreign pages, and of plain http after a login over https', async (t) => {
-  const { call } = await setUp(t, { token: 'secret', now: 1_790_000_000_000 });
+  const { call } = await setUp(t, { tokens: ['secret'], now: 1_790_000_000_000 });
   assert.match(
     String((await call('/in')).headers['set-cookie']),
     /; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/,

@@ -31,7 +31,7 @@ export function bodyOf(received: Buffer): Buffer {
 
 /** The whole of a stored body. */
 export async function contentOf(body: StoredBody): Promise<Buffer> {
-  if (body.memory !== null) return body.memory;
+  if (body.memory !== null) return Buffer.concat(body.memory.pieces());
   const chunks: Buffer[] = [];
   for (let at = 0; at < body.length; at += chunks.at(-1)?.length ?? 0) chunks.push(await body.read(at));
   return Buffer.concat(chunks);

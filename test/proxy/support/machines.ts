@@ -3,12 +3,12 @@ import * as net from 'node:net';
 import type { TestContext } from 'node:test';
 import type { PeerMaterial } from '../../../src/peer-messages.ts';
 import type { WorkerStats } from '../../../src/worker-stats.ts';
-import { PeerSecret } from '../../../src/proxy/peer-secret.ts';
+import { PeerSecrets } from '../../../src/proxy/peer-secret.ts';
 import { TestWorker, type WorkerOptions } from './worker.ts';
 
 /** What machines of a test share. */
 export function newMaterial(): PeerMaterial {
-  return { secret: randomBytes(32).toString('base64'), ca: null };
+  return { secrets: [randomBytes(32).toString('base64')], ca: null };
 }
 
 export interface MachineOptions extends WorkerOptions {
@@ -50,8 +50,9 @@ export function healthProof(
   question: string,
   { machine = 'peer-00000001', active = true, time = Date.now() } = {},
 ): string {
-  const secret = new PeerSecret(material.secret);
-  const { challenge = '' } = secret.open('probe', question) ?? {};
+  const secrets = new PeerSecrets(material.secrets);
+  const { values, secret } = secrets.open('probe', question) ?? { values: {}, secret: secrets.first };
+  const { challenge = '' }: Record<string, string> = values;
   return secret.seal('health', { machine, active: active ? '1' : '0', time: String(time) }, [challenge]);
 }
 
@@ -72,7 +73,7 @@ export function markedRequest(
     'shop',
     ...fields.map((field) => field.replace(/^[^:]+: /, (name) => `${name.slice(0, -2).toLowerCase()}:`)),
   ];
-  const marker = new PeerSecret(material.secret).seal('request', { nonce, time: String(time) }, parts);
+  const marker = new PeerSecrets(material.secrets).first.seal('request', { nonce, time: String(time) }, parts);
   return [`${method} ${target} HTTP/1.1`, 'Host: shop', ...fields, `Wunderproxy-Fallback: ${marker}`, '', ''].join(
     '\r\n',
   );

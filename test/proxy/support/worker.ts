@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import * as net from 'node:net';
 import * as tls from 'node:tls';
@@ -117,12 +118,14 @@ export class TestWorker {
     const config: WorkerConfig = {
       slot: 1,
       machine: options.machine ?? 'test-01234567',
+      instance: randomBytes(8).toString('hex'),
       proxyFd: INHERITED_FD,
       tlsFd: withTls ? INHERITED_FD + 1 : null,
       tls: withTls ? (options.tls ?? testMaterial()) : null,
       user,
       accessLog,
       peerMaterial: options.peerMaterial ?? null,
+      namedPeers: null,
       ...settings,
     };
     worker.send({ type: 'start', config, route: worker.#route() });
