@@ -193,7 +193,8 @@ export class CompressedStream implements ResponseSink, ResponseSource, OverflowO
 
   onLost(cause: unknown): void {
     if (this.#over) return;
-    this.#response.source.abort();
+    // First: the source would have it that the client went away.
     this.onFailure(new WunderproxyError('internal_error', { cause }));
+    this.#response.source.abort();
   }
 }

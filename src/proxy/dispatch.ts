@@ -278,7 +278,6 @@ class Dispatch implements ResponseHandler, ExchangeOwner, Occupant, ResponseSour
   }
 
   cut(): void {
-    if (this.#phase === 'answered' && this.#exchange.status !== 0) this.#exchange.abort();
     this.#abort('drain_timeout');
   }
 

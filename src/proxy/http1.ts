@@ -5,6 +5,7 @@ import type { ConnectionStates } from '../worker-stats.ts';
 import type { Place } from './crowd.ts';
 import { type Client, clientOf, type Exchange } from './exchange.ts';
 import { type ExchangeConnection, Http1Exchange } from './http1-exchange.ts';
+import { bytesTaken } from './bytes-taken.ts';
 import type { Watched } from './sweeper.ts';
 import { type Http1Head, MAX_HEAD_BYTES, MAX_TARGET_BYTES, parseHead } from './http1-head.ts';
 
@@ -34,7 +35,7 @@ export interface ClientConnection extends Watched {
   place: Place<ClientConnection> | null;
   /** Ends it as soon as nothing is lost by that. */
   retire(): void;
-  /** Ends it at once. */
+  /** Ends it at once, because the time to retire is over: what runs is broken off. */
   destroy(): void;
 }
 
@@ -86,6 +87,8 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   #held: Buffer | null = null;
   /** When the connection ends whatever the client sends, by `performance.now()`; null while it is in use. */
   #lingerEnd: number | null = null;
+  /** What the kernel had taken when the client was last seen to read, or to be behind. */
+  #taken = 0;
   /** When this connection has waited long enough in its present state, by `performance.now()`. */
   #deadline: number;
 
@@ -103,7 +106,6 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
-    socket.on('timeout', () => this.#exchange?.giveUp('write_timeout'));
     // What went wrong is of no interest; that it is over is told by 'close'. TLS sockets don't end by themselves.
     socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#onClose());
@@ -117,7 +119,8 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   checkDeadline(now: number): void {
     if (now < this.#deadline) return;
     this.#deadline = NEVER;
-    if (this.#lingerEnd !== null || this.#exchange !== null) this.#socket.destroy();
+    if (this.#exchange !== null) this.#checkReading(this.#exchange, now);
+    else if (this.#lingerEnd !== null) this.#socket.destroy();
     else if (this.#state === 'active') this.#refuse('header_timeout');
     else this.#closeIdle();
   }
@@ -136,6 +139,7 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   }
 
   destroy(): void {
+    this.#exchange?.giveUp('drain_timeout');
     this.#socket.destroy();
   }
 
@@ -169,8 +173,9 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
   };
 
   readonly #onDrain = (): void => {
-    this.#socket.setTimeout(0);
-    this.#exchange?.owner?.onDrain();
+    if (this.#exchange === null) return;
+    this.#deadline = NEVER;
+    this.#exchange.owner?.onDrain();
   };
 
   #hold(chunk: Buffer): void {
@@ -224,15 +229,25 @@ export class Http1Connection implements ExchangeConnection, ClientConnection {
     return this.#host.retiring;
   }
 
-  /** The client does not take what is written: from now on it is watched. Node's timer starts anew with every progress. */
+  /** The client does not take what is written: from now on it is watched. */
   onBlocked(): void {
-    if (this.#socket.timeout !== this.#host.timeouts.write) this.#socket.setTimeout(this.#host.timeouts.write);
+    if (this.#deadline === NEVER) this.#watchReading(performance.now());
+  }
+
+  #watchReading(now: number): void {
+    this.#taken = bytesTaken(this.#accepted);
+    this.#deadline = now + this.#host.timeouts.write;
+  }
+
+  /** A client that has read something meanwhile has as long again. */
+  #checkReading(exchange: Http1Exchange, now: number): void {
+    if (bytesTaken(this.#accepted) > this.#taken) this.#watchReading(now);
+    else exchange.giveUp('write_timeout');
   }
 
   /** The exchange is over and all of its response is with the kernel. */
   onExchangeEnd(keepAlive: boolean): void {
     this.#exchange = null;
-    if (this.#socket.timeout) this.#socket.setTimeout(0);
     if (!keepAlive) return this.#linger();
     if (this.#held !== null) {
       this.#begunAt = performance.now();

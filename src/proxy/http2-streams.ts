@@ -301,8 +301,8 @@ export class Http2Streams implements StreamConnection {
   }
 
   /** Breaks off what runs. */
-  abort(): void {
-    for (const exchange of this.#open.all()) exchange.abort();
+  giveUp(code: ErrorCode): void {
+    for (const exchange of this.#open.all()) exchange.giveUp(code);
   }
 
   /** The connection is lost: so are they. `failure` is why, when it is not the client that went away. */

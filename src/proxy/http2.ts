@@ -22,6 +22,7 @@ import { Http2Receiver, type ReceiverEvents } from './http2-receiver.ts';
 import { Http2Sender } from './http2-sender.ts';
 import type { ClientSettings } from './http2-settings.ts';
 import { CONNECTION_WINDOW, Http2Streams, MAX_STREAMS, STREAM_WINDOW, type StreamsHost } from './http2-streams.ts';
+import { SlowReader } from './slow-reader.ts';
 
 /** What a connection needs of the listener that accepted it. */
 export interface Http2Host {
@@ -41,7 +42,7 @@ export interface Http2Host {
   onClosed(connection: Http2Connection): void;
 }
 
-/** A client that was told to go gets so long (ms) to read the last answer before its connection is reset. */
+/** A client that was told to go gets so long (ms) to close its connection once it has read the last answer. */
 const LINGER = 5_000;
 /** When the worker retires: how long (ms) to wait for a first request, or for what crosses our farewell on its way. */
 const GRACE = 1_000;
@@ -75,6 +76,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   /** When fields that have begun to come must be complete. */
   #headDeadline = NEVER;
   #lastCallAt = NEVER;
+  readonly #reader = new SlowReader();
 
   /** @param address the client's, without an IPv4-mapped prefix; null behind a unix socket */
   constructor(socket: Socket, address: string | null, scheme: Client['scheme'], host: Http2Host) {
@@ -208,6 +210,7 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   }
 
   onAnswered(): void {
+    this.#reader.onSent(this.#sender.position);
     this.#receiver.onAnswered();
   }
 
@@ -281,24 +284,24 @@ export class Http2Connection implements ClientConnection, ReceiverEvents, Stream
   #fail({ code, message }: ConnectionError): void {
     if (code === H2_ERROR.ENHANCE_YOUR_CALM) this.#host.onAbuse(this.client, message);
     this.#sender.send(goAway(this.#streams.lastId, code));
-    this.#end();
+    this.#end(0);
     this.#streams.drop();
   }
 
-  /** Breaks off what runs, and closes. */
   destroy(): void {
     if (this.#state === null) return;
-    this.#streams.abort();
+    this.#streams.giveUp('drain_timeout');
     this.#lastCall();
     this.#end();
     this.#deadline = Math.min(this.#deadline, performance.now() + GRACE);
   }
 
-  #end(): void {
+  /** @param readAt when the client may have read what the kernel still has for it, by `performance.now()` */
+  #end(readAt = this.#reader.doneAt): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#deafen();
-    this.#deadline = performance.now() + LINGER;
+    this.#deadline = Math.max(performance.now(), readAt) + LINGER;
     this.#socket.end();
     // RFC 9113 section 5.4.1 and RFC 9112 section 9.6: what comes is dropped, so that the client sees the last answer.
     this.#socket.resume();

@@ -86,13 +86,14 @@ function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-const MEDIA_RANGES: Record<string, Format> = {
-  'text/html': 'html',
-  'application/xhtml+xml': 'html',
-  'application/json': 'json',
-  'text/plain': 'text',
-  'text/*': 'text',
-};
+/** A Map: what is looked up is a client's text, and every object has a `constructor`. */
+const MEDIA_RANGES = new Map<string, Format>([
+  ['text/html', 'html'],
+  ['application/xhtml+xml', 'html'],
+  ['application/json', 'json'],
+  ['text/plain', 'text'],
+  ['text/*', 'text'],
+]);
 
 /** By Accept (RFC 9110 section 12.5.1): the known type of the highest weight, the first among equals; else text. */
 function preferredFormat(request: Pick<RequestHead, 'names' | 'fields'>): Format {
@@ -102,7 +103,7 @@ function preferredFormat(request: Pick<RequestHead, 'names' | 'fields'>): Format
     if (request.names[i] !== 'accept') continue;
     for (const range of (request.fields[2 * i + 1] ?? '').split(',')) {
       const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
-      const format = MEDIA_RANGES[type] ?? (type.endsWith('+json') ? 'json' : undefined);
+      const format = MEDIA_RANGES.get(type) ?? (type.endsWith('+json') ? 'json' : undefined);
       const weight = weightOf(parameters);
       if (format === undefined || weight <= bestWeight) continue;
       best = format;

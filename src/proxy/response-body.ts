@@ -196,7 +196,8 @@ class Delivery implements ResponseSink, ExchangeOwner, OverflowOwner {
   }
 
   onLost(cause: unknown): void {
-    this.#response.source.abort();
+    // First: the source would have it that the client went away.
     this.onFailure(new WunderproxyError('internal_error', { cause }));
+    this.#response.source.abort();
   }
 }

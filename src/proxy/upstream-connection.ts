@@ -276,7 +276,8 @@ export class UpstreamConnection implements Watched {
     this.#deadline = performance.now() + this.#timeouts.responseIdle;
     handler.onHead(head);
     if (this.#handler === null) return;
-    if (this.#framing === 'none') this.#finish([], rest.length > 0);
+    // After HEAD it is the body, which some send all the same: harmless, since nothing follows it on this connection.
+    if (this.#framing === 'none') this.#finish([], rest.length > 0 && this.#request?.method !== 'HEAD');
     else if (rest.length > 0) this.#readBody(rest);
   }
 

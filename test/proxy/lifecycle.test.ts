@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type * as http from 'node:http';
 import { test } from 'node:test';
+import { testData } from './support/data.ts';
+import { connectHttp2 } from './support/http2-client.ts';
+import { testMaterial } from './support/transport.ts';
 import { RawClient, TestWorker } from './support/worker.ts';
 import { RawUpstream, Upstream } from './support/upstream.ts';
 
@@ -163,6 +166,25 @@ test('what still runs when the retire timeout is over is broken off with 504, bu
   answering = true;
   idle.send(GET);
   assert.match(await idle.all(), /\r\nConnection: close\r\n[^]*quick$/);
+  assert.deepEqual(await worker.exited, { code: 0, signal: null });
+});
+
+test('a client that is still reading when the retire timeout is over is cut off, and not said to have gone', async (t) => {
+  const data = testData(20 * 2 ** 20);
+  const upstream = await Upstream.start(t, (_, response) => response.end(data));
+  const worker = await TestWorker.start(t, { route: { active: upstream.target }, tls: testMaterial() });
+  const client = await RawClient.connectSecurely(t, worker.tlsPort);
+  client.socket.pause();
+  client.send(GET);
+  // Its windows are full long before.
+  const stream = (await connectHttp2(t, worker)).request({});
+  stream.on('error', () => {});
+  await worker.statsWhen(
+    ({ buffers, targets }) => buffers.spoolFiles === 2 && targets.every(({ inFlight }) => inFlight === 0),
+  );
+  const last = worker.statsWhen(({ requests }) => requests === 2);
+  worker.send({ type: 'retire', timeoutMs: 200, keepIdle: true });
+  assert.deepEqual((await last).errors, { drain_timeout: 2 });
   assert.deepEqual(await worker.exited, { code: 0, signal: null });
 });
 

@@ -22,6 +22,7 @@ const accepts: [accept: string | null, type: RegExp][] = [
   ['text/html;q=0', /^text\/plain/],
   ['application/problem+json', /^application\/json/],
   ['image/png', /^text\/plain/],
+  ...Object.getOwnPropertyNames(Object.prototype).map((name): [string, RegExp] => [name, /^text\/plain/]),
 ];
 
 for (const [accept, type] of accepts) {

@@ -181,4 +181,6 @@ test('cut breaks off what runs on a container: 504 before the headers, a broken 
   assert.deepEqual(worker.runningOn(old.target, (await cut).stats), { inFlight: 0, upgraded: 0 });
   assert.match(await silent.until(/drain_timeout/), /^HTTP\/1\.1 504 /);
   assert.match(await begun.all(), /begun$/);
+  const { errors } = await worker.statsWhen(({ requests }) => requests === 2);
+  assert.deepEqual(errors, { drain_timeout: 2 }, 'neither of the clients went away');
 });

@@ -106,6 +106,22 @@ test('a client that reads nothing is given up, and the log says why', async (t) 
   await worker.quiet();
 });
 
+test('a client that reads nothing is given up, however steadily it sends', async (t) => {
+  const data = testData(20 * 2 ** 20);
+  const upstream = await Upstream.start(t, (_, response) => response.end(data));
+  const flags = ['--write-timeout=400ms'];
+  const worker = await TestWorker.start(t, { route: { active: upstream.target }, flags });
+  const client = await RawClient.connect(t, worker.port);
+  client.socket.pause();
+  client.send(GET);
+  await steadily(50, () => {
+    client.send('G');
+    return loggedCodes(worker).length > 0;
+  });
+  assert.deepEqual(loggedCodes(worker), ['write_timeout']);
+  await worker.quiet();
+});
+
 test('a client that reads slowly but steadily gets everything', async (t) => {
   const data = testData(8 * 2 ** 20);
   const upstream = await Upstream.start(t, (_, response) => response.end(data));

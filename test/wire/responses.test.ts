@@ -149,6 +149,18 @@ describe('bytes beyond the body', () => {
     assert.equal(text.match(/HTTP\/1\.1 200 OK/g)?.length, 2);
     await stillAnswers(t);
   });
+
+  test('a body that comes together with the response to HEAD is passed over', async (t) => {
+    const request = GET.replace('GET', 'HEAD');
+    for (const answer of [
+      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
+    ]) {
+      const [text] = await ask(t, [answer], { request });
+      assert.match(text, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\n$/);
+    }
+    await stillAnswers(t);
+  });
 });
 
 test('a trailer field that is not allowed is left out, the others are passed on', async (t) => {
