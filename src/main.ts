@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type CommandName, isClientCommand } from './client/command-line.ts';
+import { clientCall, type CommandName } from './client/command-line.ts';
 import { CertificateError } from './certificates.ts';
 import { parseCommandLine, UsageError } from './config.ts';
 import { messageOf } from './errors.ts';
@@ -36,11 +36,13 @@ async function runClientCommand(command: CommandName, argv: string[]): Promise<v
   }
 }
 
-/** Starts the program; whatever keeps it from starting is one line on stderr and an exit status (2: usage, 1: else). */
-async function main(): Promise<void> {
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as PackageJson;
+/** Runs a command, or starts the program; what keeps it from that is one line on stderr and an exit status (2: usage, 1: else). */
+async function main(argv: string[]): Promise<void> {
   try {
-    const config = parseCommandLine(process.argv.slice(2), version);
+    const call = clientCall(argv);
+    if (call) return await runClientCommand(call.command, call.argv);
+    const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as PackageJson;
+    const config = parseCommandLine(argv, version);
     const { user, machine } = preflight(config);
     await Primary.start(config, user, machine, version);
   } catch (error) {
@@ -53,6 +55,4 @@ async function main(): Promise<void> {
 
 // `wunderproxy --help | head` is no reason for a stack.
 process.stdout.on('error', () => {});
-const [command, ...rest] = process.argv.slice(2);
-if (isClientCommand(command)) await runClientCommand(command, rest);
-else await main();
+await main(process.argv.slice(2));

@@ -1,5 +1,8 @@
 import { existsSync, rmSync } from 'node:fs';
 import * as net from 'node:net';
+import { constants } from 'node:os';
+import { dirname } from 'node:path';
+import { getSystemErrorMessage } from 'node:util';
 import { formatHostPort, formatListenAddress, type ListenAddress } from './units.ts';
 
 /** A listener can't be opened: one line that says which and why. */
@@ -64,7 +67,7 @@ async function bindUnix(path: string, shares: number): Promise<BoundListener> {
     rmSync(path);
   }
   const handle = createServerHandle(path, -1, -1);
-  if (typeof handle === 'number') throw Object.assign(new Error(`error ${handle}`), { errno: handle });
+  if (typeof handle === 'number') throw Object.assign(new Error(whyNotBound(path, handle)), { errno: handle });
   return {
     address: `unix:${path}`,
     fds: Array.from({ length: shares }, () => handle.fd),
@@ -73,6 +76,12 @@ async function bindUnix(path: string, shares: number): Promise<BoundListener> {
       rmSync(path, { force: true });
     },
   };
+}
+
+/** libuv says EACCES also where the folder is missing. */
+function whyNotBound(path: string, errno: number): string {
+  if (!existsSync(dirname(path))) return `there is no folder ${dirname(path)}`;
+  return errno === -constants.errno.EACCES ? 'permission denied' : getSystemErrorMessage(errno);
 }
 
 /** Whether somebody accepts there: a socket file alone may be what a crash left behind. */

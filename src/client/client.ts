@@ -124,6 +124,8 @@ async function rollback(
       done += 1;
       reporter.note(`${manager.name} serves ${Revision} again`, 'serves', { Machine: manager.name, Revision, Hash });
     }
+    const names = managers.map(({ name }) => name);
+    reporter.note(`rolled back: ${names.join(', ')}`, 'end', { ExitCode: EXIT.done, Machines: names });
     return EXIT.done;
   } catch (error) {
     const sure = error instanceof Refusal && error.code !== 'timeout';

@@ -117,9 +117,39 @@ export function clientOptions(): Option[] {
   return Object.values(OPTIONS).map((make) => make());
 }
 
-/** Whether a command line is for the client. A bucket of that name is reached by `run`. */
-export function isClientCommand(name: string | undefined): name is CommandName {
+function isClientCommand(name: string | undefined): name is CommandName {
   return COMMANDS.some((each) => each === name);
+}
+
+/**
+ * What a command line asks the client for: a command, before or behind options that only commands have. Null: it is for
+ * `run`, by which a bucket with a command's name is reached. Throws UsageError where it is neither.
+ */
+export function clientCall(argv: string[]): { command: CommandName; argv: string[] } | null {
+  const at = leadingOptions(argv);
+  const word = argv[at];
+  if (isClientCommand(word)) return { command: word, argv: argv.toSpliced(at, 1) };
+  const commands = `${COMMANDS.slice(0, -1).join(', ')} or ${COMMANDS.at(-1)}`;
+  if (at > 0)
+    throw new UsageError(`${argv[0]?.replace(/=.*/s, '')} is an option of commands, and goes with one: ${commands}`);
+  if (argv.length === 1 && word !== 'run' && word !== undefined && !word.startsWith('-')) {
+    throw new UsageError(`${word} is no command (${commands}), and no bucket without a prefix and an app behind it`);
+  }
+  return null;
+}
+
+/** How many words of a command line, from its beginning, are options of commands with their values. */
+function leadingOptions(argv: string[]): number {
+  if (argv[0]?.startsWith('-') !== true) return 0;
+  const known = clientOptions();
+  let at = 0;
+  for (;;) {
+    const word = argv[at] ?? '';
+    const flag = word.replace(/=.*/s, '');
+    const option = known.find(({ long, short }) => flag === long || flag === short);
+    if (!option) return Math.min(at, argv.length);
+    at += option.required && word === flag ? 2 : 1;
+  }
 }
 
 /** Throws UsageError, and CommandFailure when the token can't be read. */
@@ -151,7 +181,7 @@ export function parseClientCommandLine(command: CommandName, argv: string[]): In
     command,
     argument: hash ?? first ?? null,
     options: {
-      on: raw.on?.length ? raw.on : ['http://127.0.0.1:8001'],
+      on: raw.on?.length ? [...new Set(raw.on)] : ['http://127.0.0.1:8001'],
       fleet: raw.fleet ?? false,
       skipStale: raw.skipStale ?? false,
       batch: raw.batch ?? 1,
@@ -198,7 +228,7 @@ function readToken(path: string): string {
   try {
     return readTokens(path)[0];
   } catch (error) {
-    throw new CommandFailure(EXIT.failed, `--token-file ${path} can not be read: ${messageOf(error)}`);
+    throw new CommandFailure(EXIT.failed, `--token-file ${path}: ${messageOf(error)}`);
   }
 }
 

@@ -14,9 +14,6 @@ export async function clientMain(command: CommandName, argv: string[]): Promise<
   const interrupted = new AbortController();
   const onSignal = () => {
     if (interrupted.signal.aborted) process.exit(130);
-    process.stderr.write(
-      'stopping after the step that runs; once more ends it at once, and leaves the lock to expire\n',
-    );
     interrupted.abort();
   };
   // Only deploys and rollbacks have something to tidy up.

@@ -224,11 +224,13 @@ async function readText(body: AsyncIterable<Buffer>): Promise<string> {
 /** `code`: its header Wunderproxy-Error, which stands above errors in text and in JSON. */
 function refusal(status: number, code: string, text: string): Refusal {
   if (code === '') return new Refusal(status, '', `It answers ${status}, and not as a wunderproxy manager would.`);
+  // Its own words are for those who write the header themselves.
+  const hint = code === 'unauthorized' ? ' Name the file that holds it with --token-file.' : '';
   try {
     const { Message, Detail } = errorAnswer.parse(JSON.parse(text)).Error;
-    return new Refusal(status, code, Message, Detail);
+    return new Refusal(status, code, `${Message}${hint}`, Detail);
   } catch {
-    return new Refusal(status, code, text.trim());
+    return new Refusal(status, code, `${text.trim()}${hint}`);
   }
 }
 

@@ -1,8 +1,8 @@
-import { describeError, WunderproxyError } from '../errors.ts';
+import { describeError, messageOf, WunderproxyError } from '../errors.ts';
 import { type Container, isOld } from './containers.ts';
 import type { Control } from './control.ts';
 import type { Deployments } from './deployments.ts';
-import type { StoredConfig } from './environment.ts';
+import type { CurrentConfig } from './environment.ts';
 import { pause, probeFor, probeOnce } from './health.ts';
 import type { ContainerInfo } from './runtime.ts';
 
@@ -41,10 +41,14 @@ export class Adoption {
         seen = true;
         containers.markComplete();
         await this.#serveCurrent();
+        containers.startProblem = null;
         this.#stopSuperseded();
         return;
       } catch (error) {
-        wait = Math.min(wait, isUnreachable(error) ? RETRY.unreachable : RETRY.longest);
+        const unreachable = isUnreachable(error);
+        wait = Math.min(wait, unreachable ? RETRY.unreachable : RETRY.longest);
+        // A store or an engine that is out of reach is told as such.
+        containers.startProblem = unreachable ? null : messageOf(error);
         log.error({ err: error, retryInMs: wait }, 'the config in service could not be taken up');
       }
       traffic.confirm();
@@ -52,6 +56,7 @@ export class Adoption {
       await pause(wait, AbortSignal.any([stopping, this.#hurry.signal]));
       if (containers.active?.state === 'active') break;
     }
+    containers.startProblem = null;
     this.#stopSuperseded();
   }
 
@@ -107,7 +112,7 @@ export class Adoption {
       if (info?.mark !== 'superseded') return;
     }
     const current = await environment.current();
-    const next = current && (await this.#running(current, current.sha256));
+    const next = current && (await this.#running(current));
     if (active && (next === null || next === active)) return runtime.mark(active.id, 'launched');
     if (next) return this.#deployments.adopt(next);
     traffic.confirm();
@@ -115,10 +120,10 @@ export class Adoption {
   }
 
   /** A healthy container of this config. */
-  async #running(current: StoredConfig, sha256: string): Promise<Container | null> {
+  async #running(current: CurrentConfig): Promise<Container | null> {
     const { app, containers } = this.#control;
     const probe = probeFor(current.config, app);
-    for (const hash of [current.hash, sha256]) {
+    for (const hash of current.hashes) {
       for (const container of containers.find(hash, 'active', 'ready')) {
         container.config = current.config;
         if (container.address && (await probeOnce(container.address, probe)) === null) return container;
@@ -127,10 +132,10 @@ export class Adoption {
     return null;
   }
 
-  async #launch(current: StoredConfig & { sha256: string }): Promise<void> {
+  async #launch(current: CurrentConfig): Promise<void> {
     const { containers } = this.#control;
     // Those that have died, or do not answer: the new one takes their place.
-    const unhealthy = [current.hash, current.sha256].flatMap((hash) => containers.find(hash, 'ready', 'failed'));
+    const unhealthy = current.hashes.flatMap((hash) => containers.find(hash, 'ready', 'failed'));
     const container = await this.#deployments.launchStored(current, '');
     if (containers.active !== null) return;
     await this.#deployments.adopt(container);

@@ -11,7 +11,9 @@ export async function readBytes(context: Context, longest: number): Promise<Buff
   let length = 0;
   for await (const chunk of context.req as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > longest) throw new WunderproxyError('request_too_large');
+    if (length > longest) {
+      throw new WunderproxyError('request_too_large', { message: `The body is larger than ${longest} bytes.` });
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -24,8 +26,17 @@ export async function readBody(context: Context): Promise<string> {
 
 /** Who deploys: what the caller says, else where it comes from. */
 export function deployedBy(context: Context): string {
-  const named = context.get('x-deployed-by').trim().slice(0, LONGEST_NAME);
+  const named = asWritten(context.get('x-deployed-by')).trim().slice(0, LONGEST_NAME);
   return named || (context.req.socket.remoteAddress ?? 'local');
+}
+
+/** Scripts put UTF-8 into headers, which Node reads as latin1 (RFC 9110 section 5.5). */
+function asWritten(value: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(value, 'latin1'));
+  } catch {
+    return value;
+  }
 }
 
 /** One line for people and scripts; JSON for those who ask for it. */

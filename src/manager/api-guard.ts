@@ -42,7 +42,9 @@ function checkToken(context: Context, tokens: ApiTokens, failures: LoginFailures
     failures.add(context);
   }
   context.set('WWW-Authenticate', 'Bearer realm="wunderproxy"');
-  throw new WunderproxyError('unauthorized');
+  const message =
+    given === null ? {} : { message: 'The token is wrong: the right one is in the --api-token-file of this manager.' };
+  throw new WunderproxyError('unauthorized', message);
 }
 
 /**

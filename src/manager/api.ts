@@ -9,6 +9,7 @@ import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import { addDeployRoutes } from './deploy-api.ts';
 import type { Deployments } from './deployments.ts';
+import type { ProbeResult } from './health.ts';
 import type { Switched } from './switchover.ts';
 import { parseIdentifier } from './launch-config.ts';
 import { LoginFailures } from './login-failures.ts';
@@ -62,8 +63,13 @@ export function createApi(options: ApiOptions, extend: ExtendApi): Koa {
   const router = routes(options, (context) => isStillAdmitted(context, tokens, admits));
   app.use(router.routes());
   app.use(async (context) => {
-    const known = router.stack.some((layer) => layer.match(context.path));
-    throw new WunderproxyError(known ? 'api_method_not_allowed' : 'not_found');
+    const methods = router.stack.flatMap((layer) => (layer.match(context.path) ? layer.methods : []));
+    if (methods.length === 0) throw new WunderproxyError('not_found');
+    // RFC 9110 section 15.5.6: it has to say what is allowed.
+    context.set('Allow', methods.join(', '));
+    throw new WunderproxyError('api_method_not_allowed', {
+      message: `${context.path} takes ${methods.join(', ')}, not ${context.method}.`,
+    });
   });
   return app;
 }
@@ -79,12 +85,14 @@ function routes({ control, deployments, about }: ApiOptions, admitted: (context:
   });
 
   router.post('/switch', async (context) => {
+    checkWait(context);
     const hash = await readIdentifier(context);
     const switched = await deployments.switchTo(hash, deployedBy(context));
     await answerSwitch(context, switched);
   });
 
   router.post('/rollback', async (context) => {
+    checkWait(context);
     const body = await readBody(context);
     const hash = body === '' ? null : parseIdentifier(identifierIn(body));
     await answerSwitch(context, await deployments.rollback(hash, deployedBy(context)));
@@ -136,6 +144,13 @@ function routes({ control, deployments, about }: ApiOptions, admitted: (context:
   }
 
   return router;
+}
+
+/** Throws `bad_parameters`: who waits for something else than there is would take the answer for it. */
+function checkWait(context: Context): void {
+  const { wait } = context.query;
+  if (wait === undefined || wait === 'drained') return;
+  throw new WunderproxyError('bad_parameters', { message: 'wait: the only thing to wait for is `drained`.' });
 }
 
 function pick(status: Status, keys: string[]): Partial<Status> {
@@ -193,13 +208,15 @@ const neverStored: Middleware = async (context, next) => {
 
 function answerErrors({ log }: Control, extension: ApiExtension): Middleware {
   return async (context, next) => {
+    // Before: a request that was not read to its end has no socket any more.
+    const client = context.req.socket.remoteAddress ?? 'local';
     try {
       await next();
     } catch (thrown) {
       const error =
         thrown instanceof WunderproxyError ? thrown : new WunderproxyError('internal_error', { cause: thrown });
       const expected = error.code !== 'internal_error';
-      const about = { method: context.method, path: context.path, code: error.code };
+      const about = { method: context.method, path: context.path, client, code: error.code };
       if (expected) log.warn({ ...about, why: messageOf(error) }, 'request refused');
       else log.error({ ...about, err: thrown }, 'request failed');
       answerError(context, error, extension);
@@ -224,6 +241,13 @@ function answerError(context: Context, error: WunderproxyError, extension: ApiEx
   }
 }
 
+/** What the health check answered, as in the message, with its times. */
+function inOneLine(item: object): string {
+  const { Result, Count, FirstAt, LastAt } = item as Partial<ProbeResult>;
+  if (Result === undefined) return Object.values(item).join(' ');
+  return `${Count}× ${Result}, ${FirstAt === LastAt ? `at ${FirstAt}` : `from ${FirstAt} to ${LastAt}`}`;
+}
+
 /** Lists in an error's detail (probe results, log lines) for people. */
 function textOf(detail: unknown): string {
   if (typeof detail !== 'object' || detail === null) return '';
@@ -231,7 +255,7 @@ function textOf(detail: unknown): string {
   for (const [name, list] of Object.entries(detail)) {
     if (!Array.isArray(list) || list.length === 0 || name === 'Problems') continue;
     text += `${name}:\n`;
-    for (const item of list) text += `  ${typeof item === 'string' ? item : Object.values(item as object).join(' ')}\n`;
+    for (const item of list) text += `  ${typeof item === 'string' ? item : inOneLine(item as object)}\n`;
   }
   return text;
 }

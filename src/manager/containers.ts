@@ -43,6 +43,9 @@ export class Containers {
     this.#log = log;
   }
 
+  /** Why the config that the store names could not be brought into service by a start, which goes on trying. */
+  startProblem: string | null = null;
+
   /** All that runs has been added. */
   markComplete(): void {
     this.complete = true;
@@ -97,7 +100,11 @@ export class Containers {
   /** The one place where a container's state changes. Throws an Error for a change that the table does not know. */
   change(container: Container, to: ContainerState, why?: string): void {
     const from = container.state;
-    if (from === to) return;
+    if (from === to) {
+      // One that has failed may turn out to be gone as well.
+      if (to === 'failed' && why !== undefined) container.failure = why;
+      return;
+    }
     if (!mayBecome(from, to)) throw new Error(`container ${shortId(container.id)} can not go from ${from} to ${to}`);
     (container as { state: ContainerState }).state = to;
     container.failure = to === 'failed' ? (why ?? null) : null;

@@ -68,8 +68,11 @@ export function addDeployRoutes(
 
   router.get('/logs', async (context) => {
     const tail = tailOf(context);
+    const follow = followOf(context);
     const container = containerFor(context, containers.all());
-    if (context.query['follow'] === 'true') return followers.open(context, container.id, tail);
+    // An empty log would look like an application that says nothing.
+    if (runtime.problem !== null) throw new WunderproxyError('runtime_unavailable', { message: runtime.problem });
+    if (follow) return followers.open(context, container.id, tail);
     const lines = await runtime.logs(container.id, tail);
     if (wantsJson(context)) {
       const { id, hash, revision } = container;
@@ -104,6 +107,14 @@ function lifeOf(text: string | undefined): number {
   }
 }
 
+function followOf(context: Context): boolean {
+  const { follow } = context.query;
+  if (follow !== undefined && follow !== 'true' && follow !== 'false') {
+    throw new WunderproxyError('bad_parameters', { message: 'follow: expected true or false' });
+  }
+  return follow === 'true';
+}
+
 function tailOf(context: Context): number {
   const { tail } = context.query;
   if (tail === undefined) return TAIL.default;
@@ -122,7 +133,7 @@ function containerFor(context: Context, all: Container[]): Container {
     if (active) return active;
     throw new WunderproxyError('no_such_container', { message: 'No container is in service.' });
   }
-  const wanted = parseIdentifier(String(hash));
+  const wanted = parseIdentifier(String(hash), 'hash');
   const found = all.findLast((container) => container.hash === wanted);
   if (!found) throw new WunderproxyError('no_such_container');
   return found;

@@ -96,6 +96,7 @@ export function containerInfo(app: string, environment: string, inspected: Conta
     mark: markOf(inspected.Name),
     running,
     exitCode: exited ? ExitCode : null,
+    lastExit: running || neverStarted ? null : { status: ExitCode, outOfMemory: inspected.State.OOMKilled },
     address: running ? addressOf(inspected, Number(labels[LABELS.port])) : null,
     startedAt: neverStarted ? null : StartedAt,
   };

@@ -90,10 +90,10 @@ export class Drains {
     const left = AbortSignal.timeout(Math.min(Math.max(0, drain.deadline - Date.now()), this.#control.drainTimeout));
     const finished = await traffic.whenIdle(container.id, AbortSignal.any([left, rescued]));
     if (rescued.aborted) return;
-    if (!finished) await this.#cut(container);
+    const cut = finished ? '' : await this.#cut(container);
     if (rescued.aborted) return;
     const seconds = ((Date.now() - drain.since) / 1_000).toFixed(1);
-    const message = finished ? `finished after ${seconds}s` : `broken off after ${seconds}s`;
+    const message = finished ? `finished after ${seconds}s` : `broken off after ${seconds}s: ${cut}`;
     counts.add('drain', finished ? 'ok' : 'drain_timeout');
     journal.add({
       ...this.#about(container, by),
@@ -121,12 +121,14 @@ export class Drains {
     }
   }
 
-  async #cut(container: Container): Promise<void> {
+  /** Resolves to what was broken off, for people. */
+  async #cut(container: Container): Promise<string> {
     const { traffic, log } = this.#control;
     const { inFlight = 0, upgraded = 0 } = traffic.totals().targets.find(({ id }) => id === container.id) ?? {};
     log.warn({ container: shortId(container.id), inFlight, upgraded }, 'drain timeout: what still runs is broken off');
     traffic.cut(container.id);
     await traffic.whenIdle(container.id, AbortSignal.timeout(CUT_TIMEOUT));
+    return `requests in flight ${inFlight}, tunnels ${upgraded}`;
   }
 
   #about(container: Container, by: string): { By: string; Hash: string; Revision: string; Container: string } {

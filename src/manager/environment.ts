@@ -28,6 +28,16 @@ export interface StoredConfig {
   config: LaunchConfig;
 }
 
+/** The config in service. */
+export interface CurrentConfig extends StoredConfig {
+  /** As whichever of `hashes` it was deployed: the history, and so a rollback, knows it by that one. */
+  hash: string;
+  /** The MD5 and the SHA-256 of its bytes. */
+  hashes: string[];
+  /** The store could not be had. */
+  fromCopy: boolean;
+}
+
 /** A commit that was carried out. */
 export interface Commit {
   /** Puts back what was there before, as far as nobody has changed it since. Never rejects. */
@@ -58,7 +68,7 @@ export class Environment {
     const object = await this.#read(launchConfigKey(hash));
     if (object === null) {
       throw new WunderproxyError('launch_config_not_found', {
-        message: `There is no ${launchConfigKey(hash)} in the store.`,
+        message: `There is no ${launchConfigKey(hash)} in ${this.#store.name}.`,
         detail: { Key: launchConfigKey(hash), Store: this.#store.name },
       });
     }
@@ -90,12 +100,23 @@ export class Environment {
    * The config in service by its bytes, or null when nothing was ever switched to; from the last known good copy when
    * the store can't be had. Throws `store_unavailable` when there is no copy either, `invalid_launch_config`.
    */
-  async current(): Promise<(StoredConfig & { fromCopy: boolean; sha256: string }) | null> {
+  async current(): Promise<CurrentConfig | null> {
     const { bytes, fromCopy } = await this.#readOrCopy(CURRENT);
     if (bytes === null) return null;
-    const hash = createHash('md5').update(bytes).digest('hex');
-    const sha256 = createHash('sha256').update(bytes).digest('hex');
-    return { hash, sha256, bytes, config: parseLaunchConfig(bytes), fromCopy };
+    const config = parseLaunchConfig(bytes);
+    const hashes = ['md5', 'sha256'].map((algorithm) => createHash(algorithm).update(bytes).digest('hex'));
+    const named = (await this.#lastHistory(fromCopy)).findLast(({ Hash }) => hashes.includes(Hash));
+    return { hash: named?.Hash ?? hashes[0] ?? '', hashes, bytes, config, fromCopy };
+  }
+
+  /** As far as it can be had; a store that was silent a moment ago is not waited for once more. */
+  async #lastHistory(fromCopy: boolean): Promise<Deployment[]> {
+    try {
+      return parseHistory(fromCopy ? await this.#copies.read(HISTORY) : (await this.#readOrCopy(HISTORY)).bytes);
+    } catch (error) {
+      this.#log.warn({ why: messageOf(error) }, 'the history is not known at the moment');
+      return [];
+    }
   }
 
   /** The history, oldest first. Throws `store_unavailable`. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
-import { WunderproxyError } from '../errors.ts';
+import { messageOf, WunderproxyError } from '../errors.ts';
 
 /** Docker's `ContainerConfig`, as far as wunderproxy reads it; everything else is handed on as it is. */
 const containerConfig = z.looseObject({
@@ -41,11 +41,12 @@ const HASHES = { 32: 'md5', 64: 'sha256' } as const;
 
 /**
  * A config's identifier in lower case: the hex MD5 or SHA-256 of its bytes, told apart by length.
- * Throws `bad_identifier`.
+ * `parameter`: of the call, where it is not its body. Throws `bad_identifier`.
  */
-export function parseIdentifier(text: string): string {
-  if (!/^(?:[0-9a-f]{32}|[0-9a-f]{64})$/i.test(text)) throw new WunderproxyError('bad_identifier');
-  return text.toLowerCase();
+export function parseIdentifier(text: string, parameter?: string): string {
+  if (/^(?:[0-9a-f]{32}|[0-9a-f]{64})$/i.test(text)) return text.toLowerCase();
+  const message = `${parameter}: expected the hash of a launch config, 32 (MD5) or 64 (SHA-256) hex digits`;
+  throw new WunderproxyError('bad_identifier', parameter === undefined ? {} : { message });
 }
 
 /** The key of the config with this identifier, below the prefix. */
@@ -65,9 +66,9 @@ export function parseLaunchConfig(bytes: Buffer): LaunchConfig {
   try {
     json = JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
-    throw new WunderproxyError('invalid_launch_config', { message: 'The launch config is not JSON.', cause });
+    throw new WunderproxyError('invalid_launch_config', { message: notJson(bytes, cause), cause });
   }
-  const parsed = launchConfig.safeParse(json);
+  const parsed = launchConfig.safeParse(json, { error: inWords });
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => {
     if (issue.code === 'unrecognized_keys') return `unknown key ${issue.keys.join(', ')}`;
@@ -77,6 +78,18 @@ export function parseLaunchConfig(bytes: Buffer): LaunchConfig {
     message: `The launch config is not valid: ${problems.join('; ')}.`,
     detail: { Problems: problems },
   });
+}
+
+/** V8's own words may quote what stands there, which may be a secret. */
+function notJson(bytes: Buffer, error: unknown): string {
+  if (bytes.toString('utf8').trim() === '') return 'The launch config is empty.';
+  const [, line, column] = /\(line (\d+) column (\d+)\)/.exec(messageOf(error)) ?? [];
+  return `The launch config is not JSON${line === undefined ? '' : `: line ${line}, column ${column}`}.`;
+}
+
+/** Zod's default for the rest, which names the types that are expected and given, never values. */
+function inWords({ code, input }: { code?: string; input?: unknown }): string | undefined {
+  return code === 'invalid_type' && input === undefined ? 'is missing' : undefined;
 }
 
 /** The application's port: named, else the one exposed TCP port, else 9292. */

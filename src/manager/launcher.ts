@@ -3,6 +3,7 @@ import { type Container, shortId } from './containers.ts';
 import type { Control } from './control.ts';
 import type { StoredConfig } from './environment.ts';
 import { probeFor, ProbeLog, type ProbeResult, probeUntilHealthy } from './health.ts';
+import { exitInWords } from './runtime.ts';
 
 /** How many of its last log lines a container that failed leaves behind. */
 const LOG_LINES = 50;
@@ -105,7 +106,7 @@ export class Launcher {
     return container;
   }
 
-  /** Throws `not_healthy` as soon as the container exits, or after the launch timeout. */
+  /** Throws `not_healthy` as soon as the container exits, whatever its restart policy, or after the launch timeout. */
   async #untilHealthy(container: Container, { config }: StoredConfig, launch: Launch): Promise<void> {
     const { app, launchTimeout, stopping } = this.#control;
     const probes = new ProbeLog();
@@ -133,7 +134,7 @@ export class Launcher {
       if (info?.running && info.startedAt === container.startedAt) container.address = info.address;
       else if (info?.running) exited.abort('exited, and its restart policy started it again');
       else if (info === null) exited.abort('was removed by somebody else');
-      else if (info.exitCode !== null) exited.abort(`exited with status ${info.exitCode}`);
+      else if (info.lastExit !== null) exited.abort(exitInWords(info.lastExit));
     } catch {
       // An engine that does not answer says nothing about the container; probes and the timeout decide.
     }

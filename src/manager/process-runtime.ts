@@ -224,6 +224,7 @@ function containerInfo(child: EngineProcess): ContainerInfo {
     mark: child.mark,
     running: child.running,
     exitCode: child.exitCode,
+    lastExit: child.exitCode === null ? null : { status: child.exitCode, outOfMemory: false },
     address: child.running ? { host: '127.0.0.1', port: child.port } : null,
     startedAt: child.startedAt === 0 ? null : new Date(child.startedAt).toISOString(),
   };

@@ -4,7 +4,7 @@ import type { Control } from './control.ts';
 import type { Drains } from './drains.ts';
 import { probeFor, ProbeLog, probeUntilHealthy } from './health.ts';
 import type { Launcher } from './launcher.ts';
-import type { ContainerInfo } from './runtime.ts';
+import { type ContainerInfo, exitInWords } from './runtime.ts';
 import { messageOf } from '../errors.ts';
 
 /** Its end is news: one that fails again and again would fill the journal. */
@@ -167,8 +167,7 @@ export class Recovery {
 
 function howItEnded(info: ContainerInfo | null): string {
   if (info === null) return 'it was removed';
-  // Without an exit status its engine is about to restart it.
-  return info.exitCode === null ? 'it does not run at the moment' : `it exited with status ${info.exitCode}`;
+  return info.lastExit === null ? 'it does not run at the moment' : `it ${exitInWords(info.lastExit)}`;
 }
 
 function sameAddress(a: Address | null, b: Address | null): boolean {

@@ -19,12 +19,26 @@ export interface ContainerInfo {
   image: string;
   mark: ContainerMark;
   running: boolean;
-  /** Set once it has exited. */
+  /** Set once it has exited for good. */
   exitCode: number | null;
+  /** How its last run ended, also while its restart policy waits; null while it runs, and before. */
+  lastExit: LastExit | null;
   /** Null when it does not run or listens nowhere that this host reaches. */
   address: Address | null;
   /** ISO 8601, when the engine last started it. */
   startedAt: string | null;
+}
+
+/** How a run of a container ended. */
+export interface LastExit {
+  status: number;
+  /** The kernel killed it, because it took more memory than `HostConfig` gives it. */
+  outOfMemory: boolean;
+}
+
+/** For people, behind "it" or "the container". */
+export function exitInWords({ status, outOfMemory }: LastExit): string {
+  return outOfMemory ? 'ran out of memory and was killed' : `exited with status ${status}`;
 }
 
 /** What `create` is given. */

@@ -87,6 +87,8 @@ export interface Status {
   StoreState: string;
   /** The manager has just started: it is not known yet what runs. */
   Starting: boolean;
+  /** Why a start could not launch what the store names; it goes on trying. */
+  StartProblem: string | null;
   /** `Ok`, or why machines that share the store may not see one another as they are. */
   FleetState: string;
   /** Null without `--acme-domain`. */
@@ -178,6 +180,7 @@ export function statusOf(control: Control, deployments: Deployments, about: Abou
     Store: about.store,
     StoreState: control.environment.problem ?? 'Ok',
     Starting: !containers.complete,
+    StartProblem: containers.startProblem,
     FleetState: about.fleet.problem ?? cloneProblem(totals) ?? 'Ok',
     Acme: about.acme(),
     Active: active && containerStatus(active, totals),

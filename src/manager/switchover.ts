@@ -85,7 +85,12 @@ export class Switchover {
       await traffic.direct(routeTarget(container), container.switchedAt, this.#drains.targets());
       if (previous) this.#drains.begin(previous, by);
     }
-    journal.add({ ...about, Event: event, Outcome: 'ok', Message: previous ? `instead of ${previous.revision}` : '' });
+    const message = previous
+      ? `instead of ${previous.revision}`
+      : container === active
+        ? 'it was in service already'
+        : '';
+    journal.add({ ...about, Event: event, Outcome: 'ok', Message: message });
     return { container, previous };
   }
 
@@ -150,7 +155,7 @@ export class Switchover {
     } catch (error) {
       if (!(error instanceof WunderproxyError) || error.code !== 'launch_config_not_found') throw error;
       const current = await environment.current();
-      if (current && [current.hash, current.sha256].includes(container.hash)) return current.bytes;
+      if (current && current.hashes.includes(container.hash)) return current.bytes;
       throw error;
     }
   }

@@ -38,7 +38,7 @@ export function findings(status: Status): Finding[] {
   return all.toSorted((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
 }
 
-function inService({ Starting, Active, Containers, Launches }: Status): Finding[] {
+function inService({ Starting, StartProblem, Active, Containers, Launches }: Status): Finding[] {
   if (Starting) return [{ level: 'busy', text: 'The manager has just started: it is looking at what runs.' }];
   if (Active?.State === 'failed') {
     const why = Active.Failure ? ` (${Active.Failure})` : '';
@@ -50,6 +50,10 @@ function inService({ Starting, Active, Containers, Launches }: Status): Finding[
     ];
   }
   if (Active) return [];
+  if (StartProblem) {
+    const text = `Nothing is in service: clients get 503. What the store names can not be launched, and is tried again. ${StartProblem}`;
+    return [{ level: 'bad', text }];
+  }
   const waiting = Containers.some(({ State }) => State === 'ready');
   if (waiting)
     return [{ level: 'bad', text: 'No container is in service: clients get 503. One is ready to be switched to.' }];

@@ -3,8 +3,15 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { COMMANDS, isClientCommand, parseClientCommandLine, parseManagerUrl } from '../../src/client/command-line.ts';
+import {
+  clientCall,
+  clientOptions,
+  COMMANDS,
+  parseClientCommandLine,
+  parseManagerUrl,
+} from '../../src/client/command-line.ts';
 import { CommandFailure } from '../../src/client/exit-codes.ts';
+import { options as serverOptions } from '../../src/config.ts';
 import { UsageError } from '../../src/option.ts';
 import { runClient } from '../support/client.ts';
 
@@ -35,6 +42,8 @@ test('managers are named again and again, with commas, or in the environment', (
   const both = ['http://web1:8001', 'https://web2'];
   assert.deepEqual(on('--on', 'http://web1:8001/', '--on=https://web2:443'), both);
   assert.deepEqual(on('--on', 'http://web1:8001,https://web2'), both);
+  // One that is named twice is one machine, not two.
+  assert.deepEqual(on('--on', 'http://web1:8001', '--on', 'http://web1:8001/,https://web2'), both);
   process.env['WUNDERPROXY_ON'] = both.join(',');
   t.after(() => delete process.env['WUNDERPROXY_ON']);
   assert.deepEqual(on(), both);
@@ -77,13 +86,50 @@ const wrong: [string, ...string[]][] = [
   ['logs', '--tail', '0'],
   ['history', '--colour'],
 ];
-for (const [command, ...argv] of wrong) {
-  test(`${command} ${argv.join(' ')} is refused`, () => {
-    assert.ok(isClientCommand(command));
+for (const argv of wrong) {
+  test(`${argv.join(' ')} is refused`, () => {
+    const call = clientCall(argv);
+    assert.ok(call);
     assert.throws(
-      () => parseClientCommandLine(command, argv),
+      () => parseClientCommandLine(call.command, call.argv),
       (error) => error instanceof UsageError && error.exitCode === 2 && !error.message.includes('\n'),
     );
+  });
+}
+
+test('options of commands may stand before the command', () => {
+  assert.deepEqual(clientCall(['--json', '--on', 'http://web1:8001', 'logs', '-f', HASH]), {
+    command: 'logs',
+    argv: ['--json', '--on', 'http://web1:8001', '-f', HASH],
+  });
+  assert.deepEqual(clientCall(['--on=http://web1:8001', 'status'])?.command, 'status');
+  assert.deepEqual(clientCall(['-f', 'logs'])?.argv, ['-f']);
+});
+
+test('a value of an option is no command', () => {
+  assert.equal(clientCall(['--state-dir', 'status', 'bucket', 'prefix', 'app']), null);
+  assert.equal(clientCall(['--by', 'status', 'deploy', 'config.json'])?.command, 'deploy');
+});
+
+test('every option of commands is one of no other meaning to `run`', () => {
+  const known = new Set(serverOptions().flatMap(({ long, short }) => [long, short]));
+  known.delete(undefined);
+  const flags = clientOptions().flatMap(({ long, short }) => [long, short]);
+  assert.deepEqual(
+    flags.filter((flag) => known.has(flag)),
+    [],
+  );
+});
+
+const neither: [string[], RegExp][] = [
+  [['--json'], /^--json is an option of commands.* deploy, status, history, rollback or logs$/],
+  [['--on', 'http://web1', 'statsu'], /^--on is an option of commands/],
+  [['--token-file=x', 'bucket', 'prefix', 'app'], /^--token-file is an option of commands/],
+  [['statsu'], /^statsu is no command \(deploy, status, history, rollback or logs\)/],
+];
+for (const [argv, message] of neither) {
+  test(`${argv.join(' ')} is refused, with the commands that there are`, () => {
+    assert.throws(() => clientCall(argv), { name: 'UsageError', exitCode: 2, message });
   });
 }
 

@@ -224,6 +224,7 @@ describe('containers on a Docker Engine', { timeout: 300_000 }, async () => {
       assert.equal(info?.exitCode, null);
       if (info.running) continue;
       assert.equal(info.address, null);
+      assert.deepEqual(info.lastExit, { status: 4, outOfMemory: false });
       down++;
     }
   });

@@ -79,6 +79,20 @@ test('a commit writes the exact bytes and one entry of the history', async (t) =
   assert.equal((await environment.current())?.config.Revision, 'v2');
 });
 
+test('the config in service goes by the hash that the history has of it', async (t) => {
+  const { environment, open } = await setUp(t);
+  const bytes = bytesOf('v1');
+  const [md5 = '', sha256 = ''] = ['md5', 'sha256'].map((name) => createHash(name).update(bytes).digest('hex'));
+  await environment.commit(bytes, (history) => history);
+  assert.equal((await environment.current())?.hash, md5, 'without a history');
+  for (const hash of [sha256, md5, sha256]) {
+    await environment.commit(bytes, (history) => withDeployment(history, { ...deploymentOf('v1'), Hash: hash }));
+    const current = await (await open()).environment.current();
+    assert.equal(current?.hash, hash);
+    assert.deepEqual(current.hashes, [md5, sha256]);
+  }
+});
+
 test('two managers that commit at the same time lose no entry of one another', async (t) => {
   const { open } = await setUp(t);
   const managers = await Promise.all([open(), open()]);

@@ -32,9 +32,11 @@ test('the hash of the bytes is told apart by its length', () => {
 
 const invalid: [string, unknown, RegExp][] = [
   ['not JSON', '{"Revision":', /not JSON/],
+  ['no content', ' \n', /is empty/],
+  ['a comma too many', '{\n  "Revision": "v1",\n}', /not JSON: line 3, column 1/],
   ['not an object', [], /expected object/],
-  ['no revision', { ...MINIMAL, Revision: undefined }, /Revision/],
-  ['no health check', { ...MINIMAL, HealthCheckPath: undefined }, /HealthCheckPath/],
+  ['no revision', { ...MINIMAL, Revision: undefined }, /Revision: is missing/],
+  ['no health check', { ...MINIMAL, HealthCheckPath: undefined }, /HealthCheckPath: is missing/],
   ['no container config', { ...MINIMAL, ContainerConfig: undefined }, /ContainerConfig/],
   ['an unknown key', { ...MINIMAL, HealthcheckPath: '/up' }, /unknown key HealthcheckPath/],
   ['a revision that is no tag', { ...MINIMAL, Revision: 'v1/2' }, /Revision: .*image tag/],

@@ -67,6 +67,7 @@ export function runtimeContract(name: string, open: () => Promise<RuntimeFixture
           mark: 'launching',
           running: false,
           exitCode: null,
+          lastExit: null,
           address: null,
           startedAt: null,
         },
@@ -127,8 +128,9 @@ export function runtimeContract(name: string, open: () => Promise<RuntimeFixture
       await get(info, '/exit?code=7');
       await changes.untilContainer(id, (now) => now?.running === false, 'its exit');
       assert.ok(changes.seen.slice(since).includes(id));
-      const { running, exitCode, address } = await inspect(id);
+      const { running, exitCode, lastExit, address } = await inspect(id);
       assert.deepEqual({ running, exitCode, address }, { running: false, exitCode: 7, address: null });
+      assert.deepEqual(lastExit, { status: 7, outOfMemory: false });
     });
 
     test('a container that exits as it starts is reported, with what it said', async () => {

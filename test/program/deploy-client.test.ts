@@ -61,7 +61,7 @@ test('a deploy writes the config, launches, switches, and leaves no lock; status
 
   const back = await runClient(t, ['rollback', ...on], VARIABLES);
   assert.equal(back.code, 0, back.err);
-  assert.match(back.out, / serves v1 again\n$/);
+  assert.match(back.out, / serves v1 again\nrolled back: [^\n]+\n$/);
   assert.equal(await versionServed(program), 'v1');
   const [left] = (await runClient(t, ['history', ...on, '--json'])).out.trimEnd().split('\n');
   assert.equal((JSON.parse(left ?? '') as { Hash: string }).Hash, one.hash);
@@ -173,10 +173,13 @@ test('a manager that can not be reached, or does not take the token, is exit sta
   const { path } = configFile(shop, 'v1');
   const wrong = join(shop.environment, 'wrong');
   writeFileSync(wrong, 'another-secret\n');
-  for (const args of [[], ['--token-file', wrong]]) {
+  for (const [args, why] of [
+    [[], /needs the token.* --token-file/],
+    [['--token-file', wrong], /The token is wrong.* --token-file/],
+  ] as const) {
     const refused = await runClient(t, ['deploy', ...on, ...args, path]);
     assert.equal(refused.code, 5, refused.err);
-    assert.match(refused.err, /needs the token/);
+    assert.match(refused.err, why);
     assert.doesNotMatch(refused.err + refused.out, /another-secret/);
     assert.equal((await runClient(t, ['status', ...on, ...args])).code, 5);
   }

@@ -111,6 +111,7 @@ test('Ctrl-C lets the step that runs come to its end, stops what was launched, a
   const { code, err } = await client.ended();
   assert.equal(code, 1, err);
   assert.match(err, /^stopping after the step that runs/);
+  assert.equal(err.split('stopping after the step').length, 2, 'it is said once');
   assert.match(err, /Interrupted: no further step is taken\./);
   for (const program of [one, two]) assert.deepEqual((await statusOf(program)).Containers, []);
   assert.equal(await lockOn(one), null);

@@ -98,6 +98,8 @@ test('what does not finish by the drain timeout is broken off with 504 drain_tim
   const answer = await stuck;
   assert.equal(answer.status, 504);
   assert.equal(answer.headers['wunderproxy-error'], 'drain_timeout');
+  const drained = (await program.call('GET', '/journal')).json<JournalEntry[]>().find(({ Event }) => Event === 'drain');
+  assert.match(drained?.Message ?? '', /^broken off after \d+\.\ds: requests in flight 1, tunnels 0$/);
   assert.equal((await statusOf(program)).Containers.length, 1);
 });
 
@@ -183,6 +185,23 @@ test('rollback goes to the deployment before, or to a named one, and cuts the hi
   );
   assert.deepEqual(await codeOf(program, 'POST', '/rollback'), [409, 'empty_history']);
   assert.deepEqual(await codeOf(program, 'POST', '/rollback', hashes[2]), [409, 'not_in_history']);
+});
+
+test('what was deployed by its SHA-256 is rolled back from after a restart, too', async (t) => {
+  const shop = workshop(t);
+  const program = await start(t, shop);
+  await deploy(program, shop.config('v1'));
+  const hash = shop.config('v2', { algorithm: 'sha256' });
+  await deploy(program, hash);
+  assert.equal((await program.stop()).code, 0);
+  const next = await start(t, shop);
+  await until(
+    async () => statusOf(next),
+    ({ Active }) => Active?.State === 'active',
+  );
+  assert.equal((await statusOf(next)).Active?.Hash, hash);
+  assert.equal((await next.call('POST', '/rollback')).status, 200);
+  assert.equal(await versionServed(next), 'v1');
 });
 
 test('stop-old leaves the container in service alone', async (t) => {

@@ -79,6 +79,34 @@ describe('errors of the API', { concurrency: 4 }, () => {
     ['never listens', { NEVER_LISTENS: '1' }, /connection refused/],
     ['never answers', { HEALTH_DELAY: '60000' }, /not healthy within 20s/],
   ];
+  test('an application that exits again and again fails its launch at once, whatever restarts it', LIMIT, async (t) => {
+    const { deployment, program } = await setUp(t, ['--launch-timeout', '60s']);
+    const hash = await deployment.store('v1', {
+      image: images.reference('v1'),
+      env: { EXIT_CODE: '3' },
+      more: { HostConfig: { RestartPolicy: { Name: 'on-failure' } } },
+    });
+    const answer = await program.call('POST', '/launch', hash);
+    assert.equal(answer.status, 504);
+    assert.match(answer.text, /^The container exited(?: with status 3|, and its restart policy started it again);/);
+    assert.match(answer.text, /exiting with status 3/);
+    assert.deepEqual(await deployment.containers(), []);
+  });
+
+  test('an application that runs out of memory is said to', LIMIT, async (t) => {
+    const { deployment, program } = await setUp(t);
+    const greedy = 'const all = []; setInterval(() => all.push(Buffer.alloc(2e7, 1)), 5)';
+    const hash = await deployment.store('v1', {
+      more: {
+        ContainerConfig: { Image: images.reference('v1'), Cmd: ['/bin/node', '-e', greedy] },
+        HostConfig: { Memory: 80 * 2 ** 20, MemorySwap: 80 * 2 ** 20 },
+      },
+    });
+    const answer = await program.call('POST', '/launch', hash);
+    assert.equal(answer.status, 504);
+    assert.match(answer.text, /^The container ran out of memory and was killed;/);
+  });
+
   for (const [what, env, expected] of unhealthy) {
     test(`an application that ${what} fails its launch with the reasons, and is gone`, LIMIT, async (t) => {
       // Long enough for a busy machine's engine to start a container that answers.
@@ -227,6 +255,19 @@ describe('an engine that goes away', { concurrency: 2 }, () => {
       async () => statusOf(program),
       ({ Containers }) => Containers.length === 1 && Containers[0]?.State === 'active',
     );
+  });
+
+  test('a log that can not be had is no empty log', LIMIT, async (t) => {
+    const { taps, program, store } = await setUp(t);
+    await deploy(program, await store('v1'));
+    taps.docker.cut();
+    await until(
+      async () => statusOf(program),
+      ({ DockerState }) => DockerState !== 'Ok',
+    );
+    for (const path of ['/logs', '/logs?follow=true']) {
+      assert.deepEqual(await codeOf(program, 'GET', path), [503, 'runtime_unavailable']);
+    }
   });
 
   test('a start without the engine answers 503, and serves as soon as the engine is there', LIMIT, async (t) => {

@@ -155,6 +155,18 @@ describe('containers that change by themselves', { concurrency: 2 }, () => {
     assert.notEqual((await activeOf(program)).Id, Id);
   });
 
+  test('one in service that is removed by hand is said to be gone', LIMIT, async (t) => {
+    const { deployment, program, store } = await setUp(t);
+    await deploy(program, await store('v1'));
+    const { Id } = await activeOf(program);
+    await deployment.docker.docker.getContainer(Id).remove({ force: true });
+    await until(
+      async () => statusOf(program),
+      ({ Active }) => Active?.State === 'failed' && Active.Failure === 'it was removed',
+    );
+    assert.match((await program.call('GET', '/')).text, /v1, in service, has failed \(it was removed\)/);
+  });
+
   test('one whose policy restarts it comes back by itself', LIMIT, async (t) => {
     const { deployment, program, store } = await setUp(t);
     await deploy(program, await store('v1', { RestartPolicy: { Name: 'always' } }));

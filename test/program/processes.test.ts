@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -216,12 +216,20 @@ test('what keeps it from starting is one line and an exit status', async (t) => 
   const port = typeof address === 'object' ? address?.port : 0;
   const file = join(shop.environment, 'file');
   writeFileSync(file, 'no = KEY\nbroken line\n');
+  const empty = join(shop.environment, 'empty');
+  writeFileSync(empty, '\n');
+  const nowhere = join(shop.environment, 'nowhere');
   const cases: [string[], number, RegExp][] = [
     [['--proxy', `127.0.0.1:${port}`], 1, /--proxy 127\.0\.0\.1:\d+: the address is already in use/],
     [['--api', `127.0.0.1:${port}`], 1, /--api 127\.0\.0\.1:\d+: the address is already in use/],
     [['--state-dir', join(file, 'below')], 1, /--state-dir .*below/],
     [['--cfg', file], 1, /--cfg .*line 2 is not KEY=value/],
     [['--api-token-file', '/does/not/exist'], 1, /--api-token-file \/does\/not\/exist/],
+    [['--api-token-file', empty], 1, /--api-token-file .*empty: the file is empty/],
+    [['--api-token-file', file], 1, /--api-token-file .*file: line 1 holds no token/],
+    [['--spool-dir', nowhere], 1, /--spool-dir .*nowhere/],
+    [['--state-dir', '/proc/wunderproxy'], 1, /--state-dir \/proc\/wunderproxy: ENOENT/],
+    [['--proxy', `unix:${nowhere}/p.sock`], 1, /--proxy unix:.*: there is no folder .*nowhere$/m],
     [['--user', 'nobody-of-that-name'], 1, /--user nobody-of-that-name: there is no such user/],
     [['--workers', 'many'], 2, /--workers/],
     [['--unknown'], 2, /--unknown/],
@@ -257,4 +265,25 @@ test('unix sockets serve as listeners, and one that a crash left behind is taken
   );
   assert.equal((await third.stop()).code, 0);
   assert.equal(existsSync(join(shop.environment, 'p.sock')), false);
+});
+
+test('a spool folder in which the user of the workers can write nothing keeps it from starting', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can become another user');
+  const shop = workshop(t);
+  const spool = join(shop.environment, 'spool');
+  mkdirSync(spool, { mode: 0o700 });
+  const open = join(shop.environment, '../..');
+  for (const folder of [open, join(open, 'store'), shop.environment]) chmodSync(folder, 0o755);
+  const ended = await runProgram(t, { args: argsFor(shop, ['--user', 'nobody', '--spool-dir', spool]) });
+  assert.equal(ended.code, 1);
+  assert.match(ended.stderr, /^wunderproxy: --spool-dir .*spool \(as the user of the workers\): EACCES.*\n$/);
+  chmodSync(spool, 0o777);
+  const program = await startProgram(t, {
+    args: argsFor(shop, ['--user', 'nobody', '--spool-dir', spool]),
+    stateDir: shop.stateDir,
+  });
+  assert.deepEqual(readdirSync(spool), []);
+  // What was done as that user is over: files of the program are still its own.
+  assert.equal(statSync(shop.stateDir).uid, 0);
+  assert.equal((await program.stop()).code, 0);
 });

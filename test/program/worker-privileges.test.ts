@@ -20,7 +20,8 @@ test('whoever takes a worker over finds no secret, no privilege, no engine and n
   const shop = workshop(t);
   const folder = mkdtempSync(join(tmpdir(), 'wunderproxy-inside-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  chmodSync(folder, 0o755);
+  // As a folder for temporary files is: workers spool there.
+  chmodSync(folder, 0o1777);
   // As Docker's own: for root and its group.
   const engine = createServer((socket) => socket.destroy()).listen(join(folder, 'docker.sock'));
   await once(engine, 'listening');

@@ -140,6 +140,7 @@ export function status(more: Partial<Status> = {}): Status {
     Workers: [1, 2].map((Id) => ({ Id, Pid: 4_710 + Id, State: 'serving' as const, StartedAt: ago(86_400 * 12) })),
     DeployLock: null,
     Starting: false,
+    StartProblem: null,
     Peers: [self()],
     PeersDnsState: 'Ok',
     Certificates: [],
