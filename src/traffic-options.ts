@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { isAbsolute } from 'node:path';
 import type { Option } from 'commander';
@@ -148,13 +149,25 @@ function parseHosts(text: string): string[] {
   return list;
 }
 
+/** Root may have a TMPDIR that nobody else can write to, and its workers are somebody else. */
+function defaultSpoolDir(): string {
+  const own = tmpdir();
+  if (process.getuid?.() !== 0) return own;
+  return [own, '/tmp', '/var/tmp'].find(isEverybodys) ?? own;
+}
+
+function isEverybodys(directory: string): boolean {
+  const others = 0o003;
+  return ((statSync(directory, { throwIfNoEntry: false })?.mode ?? 0) & others) === others;
+}
+
 /** With what is not given filled in. */
 export function trafficConfig(raw: RawTraffic): TrafficConfig {
   return {
     maxBody: raw.maxBody,
     bufferMemory: raw.bufferMemory,
     bufferMemoryTotal: raw.bufferMemoryTotal,
-    spoolDir: raw.spoolDir ?? tmpdir(),
+    spoolDir: raw.spoolDir ?? defaultSpoolDir(),
     spoolMax: raw.spoolMax,
     compress: raw.compress,
     compressTypes: raw.compressTypes ?? COMPRESSED_TYPES,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { workshop, type Workshop } from '../support/deployable.ts';
 import { deploy, statusOf, until, untilInFlight, versionServed } from '../support/deployments.ts';
-import { connectionTo } from '../support/http.ts';
+import { connectionTo, send } from '../support/http.ts';
 import { Load } from '../support/load.ts';
 import { runProgram, startProgram, type TestProgram } from '../support/program.ts';
 
@@ -265,6 +265,22 @@ test('unix sockets serve as listeners, and one that a crash left behind is taken
   );
   assert.equal((await third.stop()).code, 0);
   assert.equal(existsSync(join(shop.environment, 'p.sock')), false);
+});
+
+test('started by root whose TMPDIR is its own alone, workers spool where everybody may', async (t) => {
+  if (process.getuid?.() !== 0) return t.skip('only root can become another user');
+  const shop = workshop(t);
+  const own = join(shop.environment, 'tmp');
+  mkdirSync(own, { mode: 0o700 });
+  const program = await startProgram(t, {
+    args: argsFor(shop, ['--user', 'nobody', '--buffer-memory', '1KiB']),
+    stateDir: shop.stateDir,
+    env: { TMPDIR: own },
+  });
+  await deploy(program, shop.config('v1'));
+  const { status } = await send(program.proxy, '/', { method: 'POST', body: 'x'.repeat(100_000) });
+  assert.equal(status, 200);
+  assert.deepEqual(readdirSync(own), []);
 });
 
 test('a spool folder in which the user of the workers can write nothing keeps it from starting', async (t) => {
