@@ -161,6 +161,12 @@ function makeUp(random: Random, method: string): string {
   return text;
 }
 
+/** Without what stands behind the final head, which we pass over: after HEAD nothing more is read from a connection. */
+function headOf(text: string): Buffer {
+  const end = text.indexOf('\r\n\r\n', text.lastIndexOf('HTTP/1.'));
+  return Buffer.from(end === -1 ? text : text.slice(0, end + 4), 'latin1');
+}
+
 test('whatever we take for a response, llhttp reads in the same way', async () => {
   let accepted = 0;
   let refused = 0;
@@ -171,7 +177,7 @@ test('whatever we take for a response, llhttp reads in the same way', async () =
     const bytes = Buffer.from(text, 'latin1');
     pieces = random.split(bytes, 1 + random.below(4));
     const mine = await ours(method);
-    pieces = [bytes];
+    pieces = [method === 'HEAD' ? headOf(text) : bytes];
     const reference = await theirs(method);
     if (mine === null) {
       if (reference !== null) refused++;
