@@ -244,7 +244,8 @@ describe('a store that others write to', { concurrency: 2 }, () => {
         [0, 1, 2, 3, 4].map((round) => `${machine}v${1 + (round % 2)}`),
       );
     }
-    assert.equal(await first.current(), history.at(-1));
+    // They are two objects: of two switches at the same moment the history may have one last, current.json the other.
+    assert.ok(history.slice(-2).includes(await first.current()));
   });
 });
 
