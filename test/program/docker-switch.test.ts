@@ -63,7 +63,7 @@ test('a hundred switches under load lose nothing, and none begins on the old con
     const last = inService.at(-1);
     if (last) last.to = now();
     inService.push({ container: Id, from, to: Number.POSITIVE_INFINITY });
-    load ??= new Load(t, program.proxy, { connections: 64, pause: 100, limit: 400_000 });
+    load ??= new Load(t, program.proxy, { connections: 64, pause: 250, limit: 400_000 });
     await load.answered(20);
   }
 
