@@ -10,8 +10,8 @@ const REFILL = 3_000;
 const REMEMBERED = 10_000;
 
 /**
- * Slows down who guesses tokens, by client address (of IPv6, by its /64). One that has used up its tries is refused unseen, also with
- * the right token: else it could go on guessing.
+ * Slows down who guesses tokens, by client address (of IPv6, by its /64). One that has used up its tries is refused
+ * unseen, also with the right token: else it could go on guessing.
  */
 export class LoginFailures {
   readonly #byNetwork = new Map<string, { tries: number; at: number }>();
@@ -28,10 +28,10 @@ export class LoginFailures {
   }
 
   add(context: Context): void {
-    const address = networkOfClient(context);
-    const tries = Math.max(0, this.#left(address) - 1);
-    this.#byNetwork.delete(address);
-    this.#byNetwork.set(address, { tries, at: this.#now() });
+    const network = networkOfClient(context);
+    const tries = Math.max(0, this.#left(network) - 1);
+    this.#byNetwork.delete(network);
+    this.#byNetwork.set(network, { tries, at: this.#now() });
     if (this.#byNetwork.size <= REMEMBERED) return;
     for (const oldest of this.#byNetwork.keys()) {
       this.#byNetwork.delete(oldest);
@@ -39,8 +39,8 @@ export class LoginFailures {
     }
   }
 
-  #left(address: string): number {
-    const known = this.#byNetwork.get(address);
+  #left(network: string): number {
+    const known = this.#byNetwork.get(network);
     return known ? Math.min(BURST, known.tries + (this.#now() - known.at) / REFILL) : BURST;
   }
 }

@@ -22,14 +22,15 @@ export interface Switched {
 export class Switchover {
   readonly #control: Control;
   readonly #drains: Drains;
+
   constructor(control: Control, drains: Drains) {
     this.#control = control;
     this.#drains = drains;
   }
 
   /**
-   * Takes a container out of its drain: it is wanted again, and waits for its switch. The
-   * drain must not come to its end meanwhile, so it is called off before anything is waited for.
+   * Takes a container out of its drain: it is wanted again, and waits for its switch. The drain must not come to its end
+   * meanwhile, so it is called off before anything is waited for.
    */
   async keep(container: Container): Promise<void> {
     if (container.state !== 'draining') return;
@@ -50,7 +51,7 @@ export class Switchover {
     event: 'switch' | 'rollback',
     change: (history: Deployment[]) => Deployment[],
   ): Promise<Switched> {
-    const { containers, environment, journal, runtime, traffic } = this.#control;
+    const { containers, environment, journal, runtime } = this.#control;
     const about = { By: by, Hash: container.hash, Revision: container.revision, Container: container.id };
     const active = containers.active;
     const previous = active === container ? null : active;
@@ -78,33 +79,29 @@ export class Switchover {
       journal.add({ ...about, Event: 'failure', Outcome: 'failed', Message: `${event}: ${messageOf(error)}` });
       throw error;
     }
-    if (container !== active) {
-      this.#enterService(container);
-      if (previous) this.#leaveService(previous);
-      this.#note(container, event, by);
-      await traffic.direct(routeTarget(container), container.switchedAt, this.#drains.targets());
-      if (previous) this.#drains.begin(previous, by);
-    }
-    const message = previous
-      ? `instead of ${previous.revision}`
-      : container === active
-        ? 'it was in service already'
-        : '';
+    let message = previous ? `instead of ${previous.revision}` : '';
+    if (container === active) message = 'it was in service already';
+    else await this.#replace(previous, container, event, by);
     journal.add({ ...about, Event: event, Outcome: 'ok', Message: message });
     return { container, previous };
   }
 
   /** Puts a container that runs into service without the store. */
   async adopt(container: Container): Promise<void> {
-    const { containers, runtime, traffic } = this.#control;
+    const { containers, runtime } = this.#control;
     const previous = containers.active;
     if (previous === container) return;
     await runtime.mark(container.id, 'launched');
+    await this.#replace(previous, container, 'adopt', '');
+  }
+
+  /** All new requests go to `container`. Resolves once every worker works by it; the one before drains. */
+  async #replace(previous: Container | null, container: Container, event: Deploy['Event'], by: string): Promise<void> {
     this.#enterService(container);
     if (previous) this.#leaveService(previous);
-    this.#note(container, 'adopt', '');
-    await traffic.direct(routeTarget(container), container.switchedAt, this.#drains.targets());
-    if (previous) this.#drains.begin(previous, '');
+    this.#note(container, event, by);
+    await this.#control.traffic.direct(routeTarget(container), container.switchedAt, this.#drains.targets());
+    if (previous) this.#drains.begin(previous, by);
   }
 
   /** Resolves with it once nothing begins on the old container any more, as far as can be seen from outside of it. */

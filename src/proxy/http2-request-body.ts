@@ -35,7 +35,7 @@ export class Http2RequestBody implements BodySource {
     // RFC 9113 section 8.1.1: what was announced and what comes must agree.
     const wrong = this.length !== null && (ended ? this.#received !== this.length : this.#received > this.length);
     if (wrong) this.#fail();
-    if (this.#failed || this.#dropped) return this.#owner.onConsumed(data.length);
+    if (this.#dropped) return this.#owner.onConsumed(data.length);
     if (data.length > 0) this.#held.push(data);
     this.#deliver();
   }
@@ -62,7 +62,7 @@ export class Http2RequestBody implements BodySource {
   /** Nobody is to have what has come and what comes. Returns who was reading. */
   drop(): BodySink | null {
     this.#dropped = true;
-    this.#dropHeld();
+    for (const data of this.#held.splice(0)) this.#owner.onConsumed(data.length);
     const sink = this.#sink;
     this.#sink = null;
     return sink;
@@ -71,10 +71,7 @@ export class Http2RequestBody implements BodySource {
   #fail(): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#dropHeld();
-    const sink = this.#sink;
-    this.#sink = null;
-    sink?.onBodyError('bad_request');
+    this.drop()?.onBodyError('bad_request');
   }
 
   #deliver(): void {
@@ -88,9 +85,5 @@ export class Http2RequestBody implements BodySource {
     const sink = this.#sink;
     this.#sink = null;
     sink.onBodyEnd();
-  }
-
-  #dropHeld(): void {
-    for (const data of this.#held.splice(0)) this.#owner.onConsumed(data.length);
   }
 }
